@@ -1,0 +1,111 @@
+"""What the channels of a state mean and how they transform.
+
+A state is an array ``(..., channels, x, y)``. A `FieldSpec` says which channels
+belong to which field, and the rank of a field says how it transforms; files,
+symmetry actions and networks all read it and never count channels themselves.
+"""
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Self
+
+from pydantic import Field as Documented
+from pydantic import model_validator
+
+from pde_sym.config import Frozen
+
+
+class Rank(StrEnum):
+    """How a field transforms under an orthogonal map M of the plane."""
+
+    SCALAR = "scalar"
+    """u -> u(M^-1 x)"""
+    PSEUDOSCALAR = "pseudoscalar"
+    """w -> det(M) w(M^-1 x), for instance vorticity"""
+    VECTOR = "vector"
+    """v -> M v(M^-1 x)"""
+
+    @property
+    def tensor_order(self) -> int:
+        """0 for scalars and pseudoscalars, 1 for vectors: the Well's group."""
+        return 1 if self is Rank.VECTOR else 0
+
+
+class Field(Frozen):
+    """One physical field.
+
+    Parameters
+    ----------
+    name
+        Name on disk.
+    rank
+        How it transforms.
+    unit
+        Its unit, empty for a dimensionless field.
+    components
+        Number of channels: 1, or the number of axes for a vector.
+    prognostic
+        Whether a surrogate predicts it; a derived field is computed from those.
+    """
+
+    name: str
+    rank: Rank = Rank.SCALAR
+    unit: str = ""
+    components: int = Documented(default=1, ge=1)
+    prognostic: bool = True
+
+
+class FieldSpec(Frozen):
+    """Ordered fields with unique names: the single source of the channel order."""
+
+    fields: tuple[Field, ...]
+
+    @model_validator(mode="after")
+    def _unique_names(self) -> Self:
+        if len(set(self.names)) != len(self.fields):
+            raise ValueError(f"field names must differ, got {self.names}")
+        return self
+
+    @classmethod
+    def of(cls, *fields: Field) -> Self:
+        return cls(fields=fields)
+
+    def __iter__(self) -> Iterator[Field]:  # type: ignore[override]
+        return iter(self.fields)
+
+    def __len__(self) -> int:
+        return len(self.fields)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(field.name for field in self.fields)
+
+    @property
+    def num_channels(self) -> int:
+        return sum(field.components for field in self.fields)
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Names per channel: ``temperature``, ``velocity_x``, ``velocity_y``."""
+        names: list[str] = []
+        for field in self.fields:
+            if field.rank is Rank.VECTOR:
+                names += [f"{field.name}_{axis}" for axis in "xyz"[: field.components]]
+            else:
+                names.append(field.name)
+        return tuple(names)
+
+    def slices(self) -> dict[str, slice]:
+        """Return the channels of each field."""
+        result, start = {}, 0
+        for field in self.fields:
+            result[field.name] = slice(start, start + field.components)
+            start += field.components
+        return result
+
+    def prognostic(self) -> Self:
+        """Return the fields that a surrogate predicts."""
+        return type(self)(fields=tuple(f for f in self.fields if f.prognostic))
+
+    def __add__(self, other: "FieldSpec") -> "FieldSpec":
+        return FieldSpec(fields=self.fields + other.fields)

@@ -1,0 +1,20 @@
+"""Shared settings of the suite: one thread, fixed seeds, one table of tolerances."""
+
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
+"""Relative defect that counts as exact, by precision."""
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20240229)
+
+
+@pytest.fixture(autouse=True)
+def _seed_torch() -> None:
+    torch.manual_seed(20240229)

@@ -1,0 +1,90 @@
+"""The only time loop: the same for a solver and for a surrogate."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pde_sym.errors import SimulationError
+from pde_sym.grid import PeriodicGrid
+from pde_sym.systems.base import Budget, System
+
+Step = Callable[[Tensor], Tensor]
+"""Maps a state ``(batch, channels, x, y)`` to the state one frame later."""
+
+
+def frames(step: Step, state: Tensor, num_steps: int) -> Iterator[Tensor]:
+    """Yield the state after 0, 1, .., `num_steps` steps.
+
+    Raises
+    ------
+    SimulationError
+        When a state is not finite; it names step and trajectory.
+    """
+    yield state
+    for number in range(1, num_steps + 1):
+        state = step(state)
+        finite = state.isfinite().flatten(1).all(dim=1)
+        if not finite.all():
+            lost = finite.logical_not().nonzero()[0].item()
+            raise SimulationError(
+                f"trajectory {lost} is not finite at step {number} of {num_steps}"
+            )
+        yield state
+
+
+def rollout(step: Step, state: Tensor, num_steps: int) -> Tensor:
+    """Return the frames stacked along time, ``(batch, num_steps + 1, ..)``."""
+    return torch.stack(list(frames(step, state, num_steps)), dim=1)
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """A batch of simulated trajectories.
+
+    Parameters
+    ----------
+    states
+        ``(batch, frames, channels, x, y)``.
+    invariants
+        Each invariant per trajectory and frame, ``(batch, frames)``.
+    budgets
+        The change since frame 0 that the closed forms explain, ``(batch, frames)``.
+    """
+
+    states: Tensor
+    invariants: Budget
+    budgets: Budget
+
+
+def simulate(
+    system: System,
+    grid: PeriodicGrid,
+    initial: Tensor,
+    environment: Tensor,
+    *,
+    dt: float,
+    num_frames: int,
+) -> Trajectories:
+    """Integrate `system` from ``initial`` and measure its invariants at each frame."""
+    solver = system.solver(grid, environment, dt)
+    changes: list[Budget] = []
+
+    def step(state: Tensor) -> Tensor:
+        following, change = solver.step(state)
+        changes.append(change)
+        return following
+
+    states = rollout(step, initial, num_frames - 1)
+    measured = [system.measure(u, grid, environment) for u in states.unbind(dim=1)]
+    names = [invariant.name for invariant in system.invariants]
+    start = torch.zeros_like(measured[0][names[0]])
+    return Trajectories(
+        states,
+        {n: torch.stack([m[n] for m in measured], dim=1) for n in names},
+        {
+            n: torch.stack([start, *(c[n] for c in changes)], dim=1).cumsum(dim=1)
+            for n in names
+        },
+    )

@@ -1,0 +1,175 @@
+"""What a physical system must provide, on one page.
+
+A system is a frozen value: its parameters are its configuration, and its methods are
+the mathematics. Breaking terms are smaller frozen values that are composed onto it;
+each has one strength, and strength 0 is the intact system bit for bit.
+
+States and environments are arrays ``(..., channels, x, y)`` whose channels a
+`FieldSpec` names. The environment holds the constant fields that the terms need, such
+as the conductivity of a medium with bubbles; its channels may be none at all.
+"""
+
+import abc
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from pde_sym.config import Frozen
+from pde_sym.fields import FieldSpec
+from pde_sym.grid import PeriodicGrid
+from pde_sym.symmetry import FULL, Subgroup
+
+
+class Property(StrEnum):
+    """A property of the dynamics that is not a motion of the plane."""
+
+    SUPERPOSITION = "superposition"
+    """Phi(a u + b v) = a Phi(u) + b Phi(v)"""
+    SIGN = "u -> -u"
+    """Phi(-u) = -Phi(u)"""
+    OFFSET = "u -> u + c"
+    """Phi(u + c) = Phi(u) + c"""
+    SELF_ADJOINT = "self-adjointness"
+    """<v, Phi(u)> = <Phi(v), u>"""
+    MAXIMUM_PRINCIPLE = "maximum principle"
+    """min u <= Phi(u) <= max u"""
+    HEAT = "total heat"
+    """int Phi(u) = int u"""
+    WEIGHTED_HEAT = "heat weighted by the capacity"
+    """int C Phi(u) = int C u"""
+    ENERGY_DECAY = "energy decay"
+    """int C Phi(u)^2 <= int C u^2"""
+
+
+class BreakingTerm(Frozen, abc.ABC):
+    """A mechanism that breaks symmetries or conservation laws by a known amount."""
+
+    kind: str
+    strength: float = Field(default=0.0, ge=0.0)
+    """Dimensionless strength; 0 is the intact system."""
+
+    equation: ClassVar[str]
+    """The equation with the term, in one line."""
+
+    @property
+    @abc.abstractmethod
+    def survivors(self) -> Subgroup:
+        """The subgroup of T^2 x D4 that the term leaves at any strength > 0."""
+
+    @property
+    @abc.abstractmethod
+    def breaks(self) -> frozenset[Property]:
+        """The other properties that the term breaks at any strength > 0."""
+
+
+@dataclass(frozen=True)
+class Invariant:
+    """A functional of the state whose change is known.
+
+    Parameters
+    ----------
+    name
+        Name on disk; the budget is stored beside it as ``NAME_budget``.
+    unit
+        Its unit.
+    meaning
+        The formula in one line.
+    """
+
+    name: str
+    unit: str
+    meaning: str
+
+
+Budget = dict[str, Tensor]
+"""Per invariant: value, rate or change, one number per trajectory."""
+
+
+class Solver(Protocol):
+    """A step function over one frame that also integrates the budgets."""
+
+    def __call__(self, state: Tensor) -> Tensor:
+        """Return the state ``(batch, channels, x, y)`` one frame later."""
+        ...
+
+    def step(self, state: Tensor) -> tuple[Tensor, Budget]:
+        """Return the next state and the expected change of each invariant.
+
+        The change is the integral of `System.rates`, by quadrature at the solver's
+        own steps.
+        """
+        ...
+
+
+class System(Frozen, abc.ABC):
+    """A physical system on a grid, intact or with breaking terms."""
+
+    kind: str
+
+    fields: ClassVar[FieldSpec]
+    """The fields of a state."""
+    equation: ClassVar[str]
+    """The intact equation."""
+    invariants: ClassVar[tuple[Invariant, ...]]
+    intact_properties: ClassVar[frozenset[Property]]
+    symmetries: ClassVar[tuple[str, ...]]
+    """Generators and discrete elements of the intact equation on the plane."""
+
+    @property
+    @abc.abstractmethod
+    def breaking(self) -> tuple[BreakingTerm, ...]: ...
+
+    @property
+    @abc.abstractmethod
+    def environment_fields(self) -> FieldSpec:
+        """The constant fields that the breaking terms need, possibly none."""
+
+    @abc.abstractmethod
+    def sample_environment(
+        self, grid: PeriodicGrid, generator: np.random.Generator
+    ) -> NDArray[np.float64]:
+        """Draw an environment ``(channels, x, y)``."""
+
+    @abc.abstractmethod
+    def solver(self, grid: PeriodicGrid, environment: Tensor, dt: float) -> Solver:
+        """Return the step over a frame of length `dt`.
+
+        `environment` is ``(batch, channels, x, y)``, or has batch 1 for all.
+        """
+
+    @abc.abstractmethod
+    def measure(
+        self, state: Tensor, grid: PeriodicGrid, environment: Tensor
+    ) -> Budget:
+        """Return each invariant of a state ``(batch, channels, x, y)``."""
+
+    @abc.abstractmethod
+    def rates(self, state: Tensor, grid: PeriodicGrid, environment: Tensor) -> Budget:
+        """Return the rate of each invariant, from its closed form."""
+
+    @abc.abstractmethod
+    def scalars(self) -> dict[str, float]:
+        """Return the numbers that are stored with every file, by name."""
+
+    @property
+    def survivors(self) -> Subgroup:
+        """The subgroup of T^2 x D4 that the terms of non-zero strength leave."""
+        result = FULL
+        for term in self.breaking:
+            if term.strength > 0:
+                result = result & term.survivors
+        return result
+
+    @property
+    def properties(self) -> frozenset[Property]:
+        """The properties that the terms of non-zero strength leave."""
+        broken: set[Property] = set()
+        for term in self.breaking:
+            if term.strength > 0:
+                broken |= term.breaks
+        return self.intact_properties - broken

@@ -110,6 +110,7 @@ class System(Frozen, abc.ABC):
     """A physical system on a grid, intact or with breaking terms."""
 
     kind: str
+    breaking: tuple[BreakingTerm, ...] = ()
 
     fields: ClassVar[FieldSpec]
     """The fields of a state."""
@@ -117,12 +118,12 @@ class System(Frozen, abc.ABC):
     """The intact equation."""
     invariants: ClassVar[tuple[Invariant, ...]]
     intact_properties: ClassVar[frozenset[Property]]
+    terms: ClassVar[tuple[type[BreakingTerm], ...]]
+    """The breaking terms that the system knows."""
+    default_dt: ClassVar[float]
+    """Frame spacing at which consecutive frames differ by 2 to 20 %."""
     symmetries: ClassVar[tuple[str, ...]]
     """Generators and discrete elements of the intact equation on the plane."""
-
-    @property
-    @abc.abstractmethod
-    def breaking(self) -> tuple[BreakingTerm, ...]: ...
 
     @property
     @abc.abstractmethod

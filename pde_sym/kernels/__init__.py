@@ -1,0 +1,1 @@
+"""Compiled CPU kernels; each agrees with a torch reference to round-off."""

@@ -1,0 +1,186 @@
+"""Files that are whole or absent: the only code that changes the disk.
+
+A file is written under a temporary name in its own folder, flushed to the disk and
+renamed; a crash at any point leaves the old file or the new one. Every call that
+changes the disk goes through `disk`, where tests put their faults.
+"""
+
+import errno
+import fcntl
+import hashlib
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pde_sym.errors import DataError, OutputError
+
+TEMPORARY = ".tmp-"
+LOCK = ".lock"
+_BLOCK = 1 << 22
+
+
+class Disk:
+    """The system calls that change the disk, one method each."""
+
+    def create(self, path: Path) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        return os.open(path, flags, 0o666)
+
+    def write(self, descriptor: int, data: memoryview) -> int:
+        return os.write(descriptor, data)
+
+    def sync(self, descriptor: int) -> None:
+        os.fsync(descriptor)
+
+    def rename(self, old: Path, new: Path) -> None:
+        os.replace(old, new)
+
+    def remove(self, path: Path) -> None:
+        os.unlink(path)
+
+    def make_folder(self, path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+
+
+disk = Disk()
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents; `OutputError` when that fails."""
+    try:
+        disk.make_folder(path)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: the folder cannot be made ({error.strerror})"
+        ) from error
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write `data` so that `path` holds all of it or what it held before.
+
+    Raises
+    ------
+    OutputError
+        When the disk is full or refuses; the temporary file is gone then.
+    """
+    temporary = path.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
+    try:
+        _write_all(temporary, data)
+        disk.rename(temporary, path)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        # Also on Ctrl-C; after a kill the next run removes the temporary file.
+        with suppress(OSError):
+            disk.remove(temporary)
+        if isinstance(error, OSError):
+            raise OutputError(
+                f"{path}: cannot be written ({error.strerror}); "
+                "make room or choose another folder, then repeat the command"
+            ) from error
+        raise
+
+
+def _write_all(path: Path, data: bytes) -> None:
+    descriptor = disk.create(path)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[disk.write(descriptor, rest) :]
+        disk.sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        disk.sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what killed runs left in `folder`; call it under the lock."""
+    for path in sorted(folder.glob(f"{TEMPORARY}*")):
+        try:
+            disk.remove(path)
+        except OSError as error:
+            raise OutputError(
+                f"{path}: cannot be removed ({error.strerror})"
+            ) from error
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold `folder` for this process; the lock dies with the process.
+
+    Raises
+    ------
+    OutputError
+        When another process holds it; it names process and host.
+    """
+    path = folder / LOCK
+    try:
+        descriptor = os.open(
+            path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666
+        )
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be opened ({error.strerror})") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.read(descriptor, 256).decode(errors="replace").strip()
+            raise OutputError(
+                f"{folder}: in use by {holder or 'another process'}; wait for it "
+                "or choose another folder"
+            ) from error
+        except OSError as error:
+            # Some network folders have no locks; names never clash all the same.
+            if error.errno not in {errno.ENOLCK, errno.EOPNOTSUPP}:
+                raise
+        # The holder's name is a courtesy: a full disk must not stop the work here.
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.write(
+                descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode()
+            )
+        yield
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def read_file(path: Path, max_bytes: int) -> bytes:
+    """Read a small file; `DataError` when it is missing or too large."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(max_bytes + 1)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    if len(data) > max_bytes:
+        raise DataError(f"{path}: larger than {max_bytes} bytes")
+    return data
+
+
+_hashes: dict[tuple[str, int, int, int], str] = {}
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file; a file that has not changed is read once."""
+    try:
+        status = path.stat()
+        key = (str(path), status.st_size, status.st_mtime_ns, status.st_ino)
+        if key not in _hashes:
+            digest = hashlib.sha256()
+            with path.open("rb") as file:
+                while block := file.read(_BLOCK):
+                    digest.update(block)
+            _hashes[key] = digest.hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    return _hashes[key]

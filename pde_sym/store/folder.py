@@ -1,0 +1,181 @@
+"""A data set folder: shards per split, their manifest, and the training statistics.
+
+    DIR/MANIFEST.json  stats.yaml  .lock  data/{train,valid,test}/NAME-00000.hdf5
+
+The manifest lists every finished shard with its hash; a shard that it does not list
+does not exist. It is replaced as a whole after each shard and says ``complete`` last.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from pde_sym.config import Frozen, canonical_json
+from pde_sym.errors import DataError, InputError
+from pde_sym.seeds import Split
+from pde_sym.store.files import read_file, write_file
+from pde_sym.store.hdf5 import ShardReader, open_shard
+
+FORMAT = 1
+MANIFEST = "MANIFEST.json"
+STATISTICS = "stats.yaml"
+_MAX_BYTES = 1 << 26
+_HASH = r"^[0-9a-f]{64}$"
+_FILE = re.compile(r"data/(train|valid|test)/[A-Za-z0-9_]+-([0-9]{5,9})\.hdf5")
+
+
+class ShardEntry(Frozen):
+    """A finished shard: trajectories ``start .. start + count - 1`` of a split."""
+
+    file: str
+    """Path inside the folder."""
+    split: Split
+    start: int = Field(ge=0)
+    count: int = Field(ge=1)
+    sha256: str = Field(pattern=_HASH)
+    bytes: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _stays_inside(self) -> Self:
+        match = _FILE.fullmatch(self.file)
+        if match is None or match[1] != self.split:
+            raise ValueError(
+                f"expected a file data/{self.split}/NAME-00000.hdf5, got {self.file!r}"
+            )
+        return self
+
+    def path(self, folder: Path) -> Path:
+        """Return the path; `DataError` when a link leads out of the folder."""
+        path = folder / self.file
+        if path.resolve() != folder.resolve() / self.file:
+            raise DataError(f"{path}: a link; a data set holds plain files only")
+        return path
+
+
+class Manifest(Frozen):
+    """What a data set folder holds.
+
+    Parameters
+    ----------
+    format
+        Version of this format.
+    config
+        The recipe without the numbers of trajectories.
+    counts
+        Trajectories per split that were asked for.
+    shards
+        The finished shards, each split in order and without gaps.
+    stats_sha256
+        Hash of ``stats.yaml``.
+    complete
+        Whether every trajectory and the statistics are there.
+    """
+
+    format: int = FORMAT
+    config: dict[str, Any]
+    counts: dict[Split, int]
+    shards: tuple[ShardEntry, ...] = ()
+    stats_sha256: str | None = Field(default=None, pattern=_HASH)
+    complete: bool = False
+
+    @model_validator(mode="after")
+    def _no_gaps(self) -> Self:
+        if set(self.counts) != set(Split) or min(self.counts.values()) < 0:
+            raise ValueError("counts: expected a number for train, valid and test")
+        if len({entry.file for entry in self.shards}) != len(self.shards):
+            raise ValueError("shards: a file is listed twice")
+        for split in Split:
+            done = 0
+            for entry in self.of(split):
+                if entry.start != done:
+                    raise ValueError(
+                        f"shards: {entry.file} starts at {entry.start}, not at {done}"
+                    )
+                done += entry.count
+            if done > self.counts[split] or (
+                self.complete and done < self.counts[split]
+            ):
+                raise ValueError(
+                    f"shards: {done} {split} trajectories, counts say "
+                    f"{self.counts[split]}"
+                )
+        if self.complete and self.stats_sha256 is None:
+            raise ValueError("stats_sha256: missing in a complete data set")
+        return self
+
+    def of(self, split: Split) -> tuple[ShardEntry, ...]:
+        """Return the shards of a split, in order."""
+        return tuple(entry for entry in self.shards if entry.split is split)
+
+    def done(self, split: Split) -> int:
+        """Return how many trajectories of a split are finished."""
+        return sum(entry.count for entry in self.of(split))
+
+    def with_shard(self, entry: ShardEntry) -> "Manifest":
+        return self.model_copy(update={"shards": (*self.shards, entry)})
+
+
+def read_manifest(folder: Path, *, complete: bool = True) -> Manifest:
+    """Read the manifest of a data set folder.
+
+    Parameters
+    ----------
+    folder
+        The data set.
+    complete
+        Whether an unfinished data set is an error.
+
+    Raises
+    ------
+    DataError
+        When it is missing, damaged, of a newer format or, if so asked, unfinished.
+    """
+    path = folder / MANIFEST
+    if not path.exists():
+        raise DataError(
+            f"{folder}: no {MANIFEST}; expected a folder that `pde-sym generate` made"
+        )
+    try:
+        values = json.loads(read_file(path, _MAX_BYTES))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: damaged: not valid JSON ({error})") from error
+    version = values.get("format") if isinstance(values, dict) else None
+    if isinstance(version, int) and version > FORMAT:
+        raise DataError(
+            f"{path}: format {version} is newer than {FORMAT}: update pde_sym"
+        )
+    try:
+        manifest = Manifest.parse(values, where=str(path))
+    except InputError as error:
+        raise DataError(str(error)) from error
+    if complete and not manifest.complete:
+        raise DataError(
+            f"{folder}: not finished; repeat the command that makes it to go on"
+        )
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Replace the manifest as a whole."""
+    write_file(folder / MANIFEST, (canonical_json(manifest) + "\n").encode())
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def open_entries(folder: Path, entries: Iterable[ShardEntry]) -> Iterator[ShardReader]:
+    """Open verified shards one after the other and close each."""
+    for entry in entries:
+        with open_shard(entry.path(folder), entry.sha256) as reader:
+            if reader.num_trajectories != entry.count:
+                raise DataError(
+                    f"{reader.path}: {reader.num_trajectories} trajectories, the "
+                    f"manifest says {entry.count}"
+                )
+            yield reader

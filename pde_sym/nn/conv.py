@@ -1,0 +1,215 @@
+"""The steerable convolution with adjustable symmetry."""
+
+import math
+from collections.abc import Iterator
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from pde_sym.errors import InputError
+from pde_sym.nn._escnn import FieldType
+from pde_sym.nn.field_types import field_groups
+from pde_sym.nn.kernel_space import TRIVIAL, Band, part_energies, part_names
+from pde_sym.nn.relaxation import Relaxation, Strict
+from pde_sym.nn.terms import BiasTerm, FibreTerm, KernelTerm, PositionTerm
+
+
+class SteerableConv2d(nn.Module):
+    """Periodic convolution whose weight sharing is exact, or relaxed by learning.
+
+    ``out(x) = sum_o K(o) [(1 + a(x + o)) f(x + o)] + b`` with, depending on the
+    relaxation, ``K = (1 + alpha) K_0 (1 + delta) + sum_sigma K_sigma``. All but the
+    steerable K_0 and the invariant bias starts at zero: the layer starts equivariant.
+
+    Parameters
+    ----------
+    in_type, out_type
+        Fields before and after, on the same plane.
+    kernel_size
+        Points per axis, odd.
+    band
+        Which kernels K_0 and the parts may be; see `kernel_basis`.
+    relaxation
+        What may leave the symmetry.
+
+    Raises
+    ------
+    InputError
+        For an even kernel, types of two planes, an unknown part or band, or when no
+        steerable kernel exists between the fields.
+
+    Notes
+    -----
+    In eval mode the expanded kernel is kept until a weight changes. A write through
+    ``weight.data`` in place is invisible to PyTorch: call ``train()`` after one.
+    """
+
+    def __init__(
+        self,
+        in_type: FieldType,
+        out_type: FieldType,
+        kernel_size: int,
+        *,
+        band: Band = "auto",
+        relaxation: Relaxation = Strict(),
+    ) -> None:
+        super().__init__()
+        if in_type.gspace != out_type.gspace:
+            raise InputError(
+                f"expected both field types on one plane, got {in_type.gspace.name} "
+                f"and {out_type.gspace.name}; build both from the same gspace"
+            )
+        self.in_type, self.out_type = in_type, out_type
+        self.kernel_size, self.band, self.setting = kernel_size, band, relaxation
+        available = part_names(in_type.gspace, band)[1:]
+
+        self.kernel = KernelTerm(in_type, out_type, kernel_size, band)
+        if self.kernel.is_empty:
+            raise InputError(
+                f"no {kernel_size} x {kernel_size} kernel of {in_type.gspace.name} "
+                f"maps {in_type} to {out_type}; use a larger kernel"
+            )
+        self.bias = BiasTerm(out_type, invariant=True)
+        self.parts = nn.ModuleDict()
+        for name in relaxation.kernel_parts(available):
+            part = KernelTerm(in_type, out_type, kernel_size, band, name, zero=True)
+            if not part.is_empty:
+                self.parts[name] = part
+        is_fibre, modes = relaxation.relaxes_fibre, relaxation.modes
+        self.fibre_out = FibreTerm(out_type) if is_fibre else None
+        self.fibre_in = FibreTerm(in_type) if is_fibre else None
+        relaxes_bias = relaxation.relaxes_bias
+        self.extra_bias = BiasTerm(out_type, False) if relaxes_bias else None
+        self.position = PositionTerm(in_type.size, modes) if modes else None
+        self._kept: tuple[list[tuple[Tensor, int]], tuple[Tensor, Tensor]] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the fields after the layer, ``(B, C_in, x, y) -> (B, C_out, x, y)``.
+
+        Raises
+        ------
+        InputError
+            When the channels are not those of `in_type` or the grid is smaller than
+            the kernel.
+        """
+        if x.ndim != 4 or x.shape[1] != self.in_type.size:
+            raise InputError(
+                f"expected input (batch, {self.in_type.size}, x, y), "
+                f"got shape {tuple(x.shape)}"
+            )
+        if min(x.shape[2:]) < self.kernel_size:
+            raise InputError(
+                f"a kernel of {self.kernel_size} points needs a grid at least as "
+                f"large, got {tuple(x.shape[2:])}"
+            )
+        if self.position is not None:
+            x = self.position(x)
+        kernel, bias = self._kernel_and_bias()
+        half = self.kernel_size // 2
+        padded = nn.functional.pad(x, 4 * [half], mode="circular") if half else x
+        return nn.functional.conv2d(padded, kernel, bias)
+
+    def effective_kernel(self) -> Tensor:
+        """Return K with everything learned in it, shape ``(C_out, C_in, k, k)``."""
+        kernel = self.kernel()
+        if self.fibre_out is not None and self.fibre_in is not None:
+            kernel = self.fibre_out(kernel)
+            kernel = self.fibre_in(kernel.transpose(0, 1)).transpose(0, 1)
+        for part in self.parts.values():
+            kernel = kernel + part()
+        return kernel
+
+    def relaxation(self) -> Tensor:
+        """Return ``||relaxed weights|| / ||other weights||``: 0 iff equivariant."""
+        relaxed = list(self.relaxed_parameters())
+        known = {id(p) for p in relaxed}
+        plain = [p for p in self.parameters() if id(p) not in known]
+        return _norm(relaxed, plain) / _norm(plain, plain)
+
+    def penalty(self) -> Tensor:
+        """Return the mean square of the weights that relax K, in units of K_0's start.
+
+        Isotypic: ``sum_sigma mean(w_sigma^2) / std_init(w_0)^2``. Modulated: the mean
+        squares of alpha, of delta and of the position weights, which have no unit.
+        """
+        total = self.kernel.weights[0].new_zeros(())
+        for part in self.parts.values():
+            weights = torch.cat([w.flatten() for w in part.parameters()])
+            total = total + weights.square().mean() / self.kernel.init_std**2
+        for term in (self.fibre_out, self.fibre_in, self.position):
+            weights = [w.flatten() for w in term.parameters()] if term else []
+            if sum(w.numel() for w in weights):
+                total = total + torch.cat(weights).square().mean()
+        return total
+
+    def kernel_spectrum(self) -> dict[str, float]:
+        """Return ``||K_sigma||^2 / ||K||^2`` of the effective kernel, by part."""
+        with torch.no_grad():
+            kernel = self.effective_kernel()
+        space, k = self.in_type.gspace, self.kernel_size
+        energies = dict.fromkeys(part_names(space, self.band), 0.0)
+        for out in field_groups(self.out_type):
+            for into in field_groups(self.in_type):
+                rho_out, rho_in = out.representation, into.representation
+                block = kernel[list(out.channels)][:, list(into.channels)]
+                fields = block.reshape(-1, rho_out.size, len(into.channels), k, k)
+                pairs = fields.unflatten(2, (-1, rho_in.size)).transpose(1, 2)
+                shares = part_energies(
+                    pairs.flatten(0, 1), rho_in, rho_out, space, self.band
+                )
+                for name, energy in shares.items():
+                    energies[name] += energy
+        total = sum(energies.values())
+        return {name: energy / total for name, energy in energies.items()}
+
+    def relaxed_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the parameters that leave the symmetry; keep weight decay off them."""
+        terms = (self.parts, self.fibre_out, self.fibre_in, self.extra_bias)
+        for term in (*terms, self.position):
+            if term is not None:
+                yield from term.parameters()
+
+    def train(self, mode: bool = True) -> Self:
+        self._kept = None
+        return super().train(mode)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": None}
+
+    def _expand(self) -> tuple[Tensor, Tensor]:
+        device = self.kernel.weights[0].device.type
+        with torch.autocast(device, enabled=False):
+            bias = self.bias()
+            if self.extra_bias is not None:
+                bias = bias + self.extra_bias()
+            return self.effective_kernel().contiguous(), bias
+
+    def _kernel_and_bias(self) -> tuple[Tensor, Tensor]:
+        weights = list(self.parameters())
+        is_learning = torch.is_grad_enabled() and any(w.requires_grad for w in weights)
+        # Under torch.func the weights are stand-ins, which have no version.
+        is_plain = all(isinstance(w, nn.Parameter) for w in weights)
+        if self.training or is_learning or not is_plain:
+            return self._expand()
+        if self._kept is None or not _is_current(self._kept[0], weights):
+            with torch.inference_mode(False), torch.no_grad():
+                versions = [(w.detach(), w._version) for w in weights]
+                self._kept = (versions, self._expand())
+        return self._kept[1]
+
+
+def _is_current(kept: list[tuple[Tensor, int]], weights: list[nn.Parameter]) -> bool:
+    """Return whether no weight was replaced or written since; `kept` owns storage."""
+    return len(kept) == len(weights) and all(
+        old.data_ptr() == new.data_ptr()
+        and old.dtype == new.dtype
+        and version == new._version
+        for (old, version), new in zip(kept, weights, strict=True)
+    )
+
+
+def _norm(weights: list[nn.Parameter], like: list[nn.Parameter]) -> Tensor:
+    """Return the joint 2-norm; its slope at zero is zero, not infinite."""
+    flat = [w.flatten() for w in weights if w.numel()]
+    return torch.linalg.vector_norm(torch.cat(flat or [like[0].new_zeros(1)]))

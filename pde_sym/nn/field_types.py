@@ -1,0 +1,188 @@
+"""Symmetry groups of a network and how its fields transform under them.
+
+A group element g acts on positions and on vector components by the same matrix
+
+    M(g) = R(2 pi k / N) diag(1, -1)^flip,    R(pi/2): (x, y) -> (-y, x),
+
+on arrays ``(..., x, y)``. Nothing else in the package reasons about axes.
+"""
+
+import functools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pde_sym.errors import InputError
+from pde_sym.fields import Field, FieldSpec, Rank
+from pde_sym.nn._escnn import (
+    FieldType,
+    GSpace2D,
+    Representation,
+    directsum,
+    gspaces,
+)
+
+MAX_ORDER = 64
+_ESCNN_TO_XY = np.array([[0.0, -1.0], [1.0, 0.0]])
+
+
+@functools.cache
+def gspace(name: str) -> GSpace2D:
+    """Return the plane with the group ``C<N>`` (turns) or ``D<N>`` (turns, flips).
+
+    Raises
+    ------
+    InputError
+        When `name` is not C or D with a number from 1 to 64.
+    """
+    match = re.fullmatch(r"([CD])([1-9]\d?)", name)
+    if match is None or int(match[2]) > MAX_ORDER:
+        raise InputError(
+            f"group {name!r}: expected C or D and a number from 1 to {MAX_ORDER}, "
+            "for instance C4 (quarter turns) or D4 (quarter turns and flips)"
+        )
+    order = int(match[2])
+    if match[1] == "D":
+        if order == 1:
+            return gspaces.flip2dOnR2()
+        return gspaces.flipRot2dOnR2(order)
+    return gspaces.trivialOnR2() if order == 1 else gspaces.rot2dOnR2(order)
+
+
+def element_matrix(space: GSpace2D, element: Any) -> NDArray[np.float64]:
+    """Return the matrix M(g), shape (2, 2), of an element of the space's group."""
+    if len(space.fibergroup.elements) == 1:
+        return np.eye(2)
+    matrix = _ESCNN_TO_XY @ space.basespace_action(element) @ _ESCNN_TO_XY.T
+    whole = np.rint(matrix)
+    return np.where(np.abs(matrix - whole) < 1e-9, whole, matrix)
+
+
+@functools.cache
+def is_exact_on_grid(space: GSpace2D) -> bool:
+    """Return whether every element maps the square grid onto itself."""
+    matrices = [element_matrix(space, g) for g in space.fibergroup.elements]
+    return all(np.array_equal(m, np.rint(m)) for m in matrices)
+
+
+def field_type(spec: FieldSpec, space: GSpace2D) -> FieldType:
+    """Return how the channels of `spec` transform, field by field.
+
+    Raises
+    ------
+    InputError
+        When a vector field has another number of components than 2.
+    """
+    return FieldType(space, [_representation(field, space) for field in spec])
+
+
+def regular_type(space: GSpace2D, num_fields: int) -> FieldType:
+    """Return `num_fields` regular fields: one channel per group element each."""
+    return FieldType(space, num_fields * [space.regular_repr])
+
+
+def _representation(field: Field, space: GSpace2D) -> Representation:
+    if field.rank is Rank.VECTOR:
+        if field.components != 2:
+            raise InputError(
+                f"field {field.name!r}: a vector of the plane has 2 components, "
+                f"got {field.components}"
+            )
+        return _standard(space)
+    parity = field.rank is Rank.PSEUDOSCALAR
+    one = _matching(space, lambda m: np.linalg.det(m) if parity else 1.0)
+    if field.components == 1:
+        return one
+    return directsum(field.components * [one], name=f"{field.components} {one.name}")
+
+
+@functools.cache
+def _standard(space: GSpace2D) -> Representation:
+    """Return the representation whose matrices are M(g) themselves."""
+    elements = space.fibergroup.elements
+    for irrep in space.fibergroup.irreps():
+        if irrep.size == 2 and all(
+            np.allclose(irrep(g), element_matrix(space, g)) for g in elements
+        ):
+            return irrep
+    # C1, C2, D1 and D2 have diagonal matrices: x and y are irreps of their own.
+    along = [_matching(space, lambda m, i=i: m[i, i]) for i in range(2)]
+    return directsum(along, name="standard")
+
+
+def _matching(space: GSpace2D, character: Any) -> Representation:
+    """Return the one-dimensional irrep with the given function of M(g)."""
+    group = space.fibergroup
+    wanted = [character(element_matrix(space, g)) for g in group.elements]
+    for irrep in group.irreps():
+        found = [irrep(g)[0, 0] for g in group.elements]
+        if irrep.size == 1 and np.allclose(found, wanted):
+            return irrep
+    raise InputError(f"{space.name}: its flip is not y -> -y; use gspace(name)")
+
+
+@dataclass(frozen=True)
+class FieldGroup:
+    """The fields of a type that share a representation.
+
+    Parameters
+    ----------
+    representation
+        How each of them transforms.
+    channels
+        Their channels, field after field.
+    """
+
+    representation: Representation
+    channels: tuple[int, ...]
+
+    @property
+    def num_fields(self) -> int:
+        return len(self.channels) // self.representation.size
+
+
+def field_groups(fields: FieldType) -> tuple[FieldGroup, ...]:
+    """Return the fields grouped by representation, in order of first appearance."""
+    channels: dict[Representation, list[int]] = {}
+    start = 0
+    for rep in fields.representations:
+        channels.setdefault(rep, []).extend(range(start, start + rep.size))
+        start += rep.size
+    return tuple(FieldGroup(rep, tuple(c)) for rep, c in channels.items())
+
+
+def natural_order(groups: tuple[FieldGroup, ...]) -> Tensor | None:
+    """Return the index that puts grouped channels back; None when they are in order."""
+    grouped = torch.tensor([c for group in groups for c in group.channels])
+    if torch.equal(grouped, torch.arange(len(grouped))):
+        return None
+    return torch.argsort(grouped)
+
+
+def is_permutation(rep: Representation) -> bool:
+    """Return whether the group permutes the components, as in regular fields."""
+    matrices = [np.asarray(rep(g)) for g in rep.group.elements]
+    return all(np.allclose(np.abs(m - 0.5), 0.5, atol=1e-9) for m in matrices)
+
+
+def iter_irreps(rep: Representation) -> Iterator[tuple[Any, NDArray[np.float64]]]:
+    """Yield each irrep of `rep` with its columns of the change of basis.
+
+    ``rep(g) = Q (+)_i psi_i(g) Q^T``: columns i of Q have shape ``(size, dim psi_i)``.
+    """
+    basis = np.asarray(rep.change_of_basis, dtype=np.float64)
+    if not np.allclose(basis @ basis.T, np.eye(rep.size), atol=1e-10):
+        raise InputError(
+            f"representation {rep.name!r}: its change of basis must be orthogonal"
+        )
+    start = 0
+    for irrep_id in rep.irreps:
+        irrep = rep.group.irrep(*irrep_id)
+        yield irrep, basis[:, start : start + irrep.size]
+        start += irrep.size

@@ -1,0 +1,92 @@
+"""How far a layer may leave its symmetry: values that a steerable layer reads."""
+
+from pydantic import NonNegativeInt
+
+from pde_sym.config import Frozen
+from pde_sym.errors import InputError
+
+
+class Relaxation(Frozen):
+    """What a layer may learn beside its steerable kernel; all of it zero at the start.
+
+    Subclasses answer three questions and inherit the answer "nothing".
+    """
+
+    @property
+    def relaxes_fibre(self) -> bool:
+        """Whether field components get factors of their own."""
+        return False
+
+    @property
+    def relaxes_bias(self) -> bool:
+        """Whether field components get biases of their own."""
+        return self.relaxes_fibre
+
+    @property
+    def modes(self) -> int:
+        """The highest Fourier mode of the factors in position."""
+        return 0
+
+    def kernel_parts(self, available: tuple[str, ...]) -> tuple[str, ...]:
+        """Return which of the `available` non-trivial kernel parts are learned."""
+        return ()
+
+
+class Strict(Relaxation):
+    """Exactly equivariant."""
+
+
+class Modulated(Relaxation):
+    """``K = (1 + alpha_out) K_0 (1 + delta_in)`` on maps ``(1 + a_c(x)) u_c(x)``.
+
+    Parameters
+    ----------
+    fibre
+        Learn alpha, delta and a bias per component of a field.
+    position_modes
+        Highest Fourier mode M of the factors a_c(x); 0 keeps translations exact.
+    """
+
+    fibre: bool = True
+    position_modes: NonNegativeInt = 0
+
+    @property
+    def relaxes_fibre(self) -> bool:
+        return self.fibre
+
+    @property
+    def modes(self) -> int:
+        return self.position_modes
+
+
+class Isotypic(Relaxation):
+    """``K = K_0 + sum_sigma K_sigma(w_sigma)``, a part per irrep sigma.
+
+    Parameters
+    ----------
+    parts
+        Names of the parts to learn; None means all that are not trivial.
+    position_modes
+        Highest Fourier mode of the factors in position, as in `Modulated`.
+    """
+
+    parts: tuple[str, ...] | None = None
+    position_modes: NonNegativeInt = 0
+
+    @property
+    def relaxes_bias(self) -> bool:
+        return True
+
+    @property
+    def modes(self) -> int:
+        return self.position_modes
+
+    def kernel_parts(self, available: tuple[str, ...]) -> tuple[str, ...]:
+        if self.parts is None:
+            return available
+        for name in self.parts:
+            if name not in available:
+                raise InputError(
+                    f"part {name!r}: expected some of {', '.join(available) or 'none'}"
+                )
+        return tuple(dict.fromkeys(self.parts))

@@ -1,0 +1,61 @@
+"""Networks whose symmetry is exact, relaxed by learning, or absent.
+
+A `Task` says which fields a network reads and predicts, a configuration of the union
+`ModelConfig` builds it, and a `Surrogate` makes it a time step:
+
+    net = ModulatedConfig(group="C4").build(task)
+    step = Surrogate(net, task, Normalisation.of(task, before, after))
+"""
+
+from pde_sym.nn.blocks import PeriodicConv2d, Pointwise, PositionChannels
+from pde_sym.nn.conv import SteerableConv2d
+from pde_sym.nn.field_types import (
+    element_matrix,
+    field_type,
+    gspace,
+    regular_type,
+)
+from pde_sym.nn.kernel_space import Band, kernel_basis, part_names
+from pde_sym.nn.models import (
+    CNNConfig,
+    IsotypicConfig,
+    ModelConfig,
+    ModulatedConfig,
+    StrictConfig,
+    Task,
+    count_parameters,
+    match_width,
+    split_parameters,
+)
+from pde_sym.nn.relaxation import Isotypic, Modulated, Relaxation, Strict
+from pde_sym.nn.surrogate import FieldScale, Normalisation, Surrogate
+
+__all__ = [
+    "Band",
+    "CNNConfig",
+    "FieldScale",
+    "Isotypic",
+    "IsotypicConfig",
+    "ModelConfig",
+    "Modulated",
+    "ModulatedConfig",
+    "Normalisation",
+    "PeriodicConv2d",
+    "Pointwise",
+    "PositionChannels",
+    "Relaxation",
+    "SteerableConv2d",
+    "Strict",
+    "StrictConfig",
+    "Surrogate",
+    "Task",
+    "count_parameters",
+    "element_matrix",
+    "field_type",
+    "gspace",
+    "kernel_basis",
+    "match_width",
+    "part_names",
+    "regular_type",
+    "split_parameters",
+]

@@ -1,6 +1,5 @@
 """The steerable convolution with adjustable symmetry."""
 
-import math
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -10,9 +9,11 @@ from torch import Tensor, nn
 from pde_sym.errors import InputError
 from pde_sym.nn._escnn import FieldType
 from pde_sym.nn.field_types import field_groups
-from pde_sym.nn.kernel_space import TRIVIAL, Band, part_energies, part_names
+from pde_sym.nn.kernel_space import Band, part_energies, part_names
 from pde_sym.nn.relaxation import Relaxation, Strict
 from pde_sym.nn.terms import BiasTerm, FibreTerm, KernelTerm, PositionTerm
+
+STRICT = Strict()
 
 
 class SteerableConv2d(nn.Module):
@@ -52,7 +53,7 @@ class SteerableConv2d(nn.Module):
         kernel_size: int,
         *,
         band: Band = "auto",
-        relaxation: Relaxation = Strict(),
+        relaxation: Relaxation = STRICT,
     ) -> None:
         super().__init__()
         if in_type.gspace != out_type.gspace:
@@ -61,7 +62,8 @@ class SteerableConv2d(nn.Module):
                 f"and {out_type.gspace.name}; build both from the same gspace"
             )
         self.in_type, self.out_type = in_type, out_type
-        self.kernel_size, self.band, self.setting = kernel_size, band, relaxation
+        self.kernel_size, self.setting = kernel_size, relaxation
+        self.band: Band = band
         available = part_names(in_type.gspace, band)[1:]
 
         self.kernel = KernelTerm(in_type, out_type, kernel_size, band)

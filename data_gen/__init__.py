@@ -1,0 +1,1 @@
+"""Making data sets: recipes, shards, and the commands generate, verify, describe."""

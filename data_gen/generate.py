@@ -1,0 +1,178 @@
+"""``pde-sym generate``: simulate a data set."""
+
+import argparse
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from data_gen.build import build
+from data_gen.recipes import GIB, Caps, Recipe, check_cost, estimate, resolve
+from pde_sym.config import canonical_json
+from pde_sym.errors import InputError
+from pde_sym.progress import progress
+from pde_sym.seeds import Split
+
+HELP = "simulate trajectories with a chosen amount of symmetry breaking"
+
+INTERRUPTED = 130
+TERMINATED = 143
+
+
+class Terminated(BaseException):
+    """SIGTERM came."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument(
+        "system", nargs="?", help="name of the system, for instance heat"
+    )
+    parser.add_argument(
+        "--break",
+        dest="breaks",
+        action="append",
+        default=[],
+        metavar="NAME=STRENGTH",
+        help="add a breaking term; strength has no unit, 0 is the intact system",
+    )
+    parser.add_argument(
+        "--set",
+        dest="sets",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="set a parameter: conductivity=0.5, bubbles.count=4, initial.modes=3, "
+        "bubbles.field=FILE.npy",
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE.toml", help="a recipe; options win over it"
+    )
+    number, real = {"type": int, "metavar": "N"}, {"type": float}
+    parser.add_argument(
+        "--resolution", **number, help="points per axis, even (default 64)"
+    )
+    parser.add_argument(
+        "--frames", **number, help="frames per trajectory, the first one included (21)"
+    )
+    parser.add_argument(
+        "--dt", **real, metavar="TIME", help="time between frames, in units of time"
+    )
+    for split, count in (("train", 64), ("valid", 8), ("test", 16)):
+        parser.add_argument(
+            f"--{split}", **number, default=count, help=f"trajectories ({count})"
+        )
+    parser.add_argument("--seed", **number, help="root of all random numbers (0)")
+    parser.add_argument(
+        "--environment",
+        choices=("hidden", "given"),
+        help="one environment for all that models do not see, or one for each that "
+        "they may read (hidden)",
+    )
+    parser.add_argument(
+        "--dtype", choices=("float32", "float64"), help="precision on disk (float32)"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of the data set"
+    )
+    parser.add_argument(
+        "--max-gib", **real, metavar="GIB", help="limit of disk (64) and memory (4)"
+    )
+    parser.add_argument(
+        "--max-point-steps",
+        **number,
+        help="limit of grid points x frames x trajectories (10^13)",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what it would cost, make nothing"
+    )
+    parser.add_argument("--json", action="store_true", help="report as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
+    options = ("resolution", "frames", "dt", "seed", "environment", "dtype")
+    recipe = resolve(
+        arguments.system,
+        arguments.breaks,
+        arguments.sets,
+        arguments.config,
+        {name: getattr(arguments, name) for name in options},
+    )
+    counts = _counts(arguments)
+    cost = estimate(recipe, counts)
+    check_cost(cost, Caps.of(arguments.max_gib, arguments.max_point_steps))
+    if arguments.dry_run:
+        report = {"recipe": json.loads(canonical_json(recipe)), **cost.model_dump()}
+        line = (
+            f"{sum(counts.values())} trajectories: {cost.disk_bytes / GIB:.3g} GiB on "
+            f"disk, {cost.memory_bytes / GIB:.3g} GiB of memory, "
+            f"{cost.point_steps:.3g} point-steps"
+        )
+        print(json.dumps(report) if arguments.json else line)
+        return 0
+    try:
+        with _termination():
+            return _generate(recipe, counts, arguments.out, arguments.json)
+    except (KeyboardInterrupt, Terminated) as error:
+        print(
+            f"{arguments.out}: stopped; the same command goes on where it was",
+            file=sys.stderr,
+        )
+        return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
+
+
+def _counts(arguments: argparse.Namespace) -> dict[Split, int]:
+    counts = {split: getattr(arguments, split.value) for split in Split}
+    for split, count in counts.items():
+        least = 1 if split is Split.TRAIN else 0
+        if count < least:
+            raise InputError(f"--{split} {count}: expected a number >= {least}")
+    return counts
+
+
+def _generate(
+    recipe: Recipe, counts: dict[Split, int], folder: Path, as_json: bool
+) -> int:
+    start = time.monotonic()
+    total = sum(counts.values())
+    with progress("simulating", total, "trajectories") as finished:
+        manifest = build(recipe, counts, folder, finished)
+    seconds = time.monotonic() - start
+    size = sum(entry.bytes for entry in manifest.shards)
+    report = {
+        "path": str(folder),
+        "trajectories": {split.value: counts[split] for split in Split},
+        "files": len(manifest.shards),
+        "bytes": size,
+        "seconds": round(seconds, 3),
+    }
+    numbers = ", ".join(f"{counts[split]} {split}" for split in Split)
+    line = (
+        f"{folder}: {numbers} trajectories of {recipe.system.kind}, "
+        f"{size / 1e6:.1f} MB in {len(manifest.shards)} files, {seconds:.1f} s"
+    )
+    print(json.dumps(report) if as_json else line)
+    return 0
+
+
+@contextmanager
+def _termination() -> Iterator[None]:
+    """Turn SIGTERM into an exception, so that temporary files are removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

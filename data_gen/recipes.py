@@ -1,0 +1,297 @@
+"""What a data set is made from: one value, and what it will cost.
+
+Equal recipes make equal bytes. The numbers of trajectories are no part of a recipe, so
+that a data set can grow; nor are folders, hosts, dates or the number of workers.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import Field, PositiveFloat, model_validator
+
+from pde_sym.config import Frozen, read_toml
+from pde_sym.errors import DataError, InputError
+from pde_sym.grid import PeriodicGrid
+from pde_sym.initial_conditions import RandomField
+from pde_sym.seeds import Split
+from pde_sym.store import read_manifest
+from pde_sym.systems import SYSTEMS, AnySystem, BreakingTerm, System
+
+GIB = 1 << 30
+MAX_TEXT = 10_000
+
+
+class Recipe(Frozen):
+    """Everything that decides the numbers in a data set."""
+
+    system: AnySystem
+    """The equation with its breaking terms."""
+    initial: RandomField = RandomField()
+    """Law of the initial states."""
+    resolution: int = Field(default=64, ge=8, multiple_of=2)
+    """Points per axis, even."""
+    length: PositiveFloat = 1.0
+    """Side of the square box, in units of length."""
+    frames: int = Field(default=21, ge=2)
+    """Stored frames per trajectory, the initial state included."""
+    dt: PositiveFloat | None = None
+    """Time between frames, in units of time; the system's own when absent."""
+    environment: Literal["hidden", "given"] = "hidden"
+    """hidden: one environment for all, models do not see it; given: one for each."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Root of all random numbers."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """Precision on disk; the solvers run in float64."""
+    shard_size: int = Field(default=16, ge=1)
+    """Trajectories per file."""
+
+    @model_validator(mode="after")
+    def _fill_in_dt(self) -> Self:
+        # The stored recipe says the number, so that a later default changes nothing.
+        if self.dt is None:
+            object.__setattr__(self, "dt", float(self.system.default_dt))
+        return self
+
+    @property
+    def grid(self) -> PeriodicGrid:
+        return PeriodicGrid.square(self.resolution, self.length)
+
+    @property
+    def frame_spacing(self) -> float:
+        """`dt`, filled in."""
+        assert self.dt is not None
+        return self.dt
+
+    @property
+    def times(self) -> np.ndarray:
+        """Time of each frame."""
+        return np.arange(self.frames) * self.frame_spacing
+
+
+class Cost(Frozen):
+    """What a data set takes, in whole numbers that cannot overflow."""
+
+    disk_bytes: int
+    memory_bytes: int
+    """Of the largest shard while it is made."""
+    point_steps: int
+    """Grid points times frames times trajectories."""
+
+
+class Caps(Frozen):
+    """Limits that a typing error should not pass."""
+
+    disk_bytes: int = 64 * GIB
+    memory_bytes: int = 4 * GIB
+    point_steps: int = 10**13
+
+    @classmethod
+    def of(cls, max_gib: float | None, max_point_steps: int | None) -> Self:
+        """Return the default limits, raised or lowered by the user's."""
+        changed: dict[str, int] = {}
+        if max_gib is not None:
+            if not (math.isfinite(max_gib) and max_gib > 0):
+                raise InputError(f"--max-gib {max_gib}: expected a number above 0")
+            changed = dict.fromkeys(("disk_bytes", "memory_bytes"), int(max_gib * GIB))
+        if max_point_steps is not None:
+            changed["point_steps"] = max_point_steps
+        return cls(**changed)
+
+
+def estimate(recipe: Recipe, counts: dict[Split, int]) -> Cost:
+    """Return the cost of a data set without allocating any of it."""
+    itemsize = 8 if recipe.dtype == "float64" else 4
+    total = sum(counts.values())
+    points = recipe.resolution**2
+    states = recipe.system.fields.num_channels * points * recipe.frames
+    constants = recipe.system.environment_fields.num_channels * points
+    series = 2 * len(recipe.system.invariants) * recipe.frames * 8
+    largest = min(recipe.shard_size, max(counts.values()))
+    return Cost(
+        disk_bytes=total * (itemsize * (states + constants) + series),
+        # Frames and their stack in float64, then array, file and image on the way out.
+        memory_bytes=largest * (16 + 4 * itemsize) * (states + constants),
+        point_steps=total * points * (recipe.frames - 1),
+    )
+
+
+def check_cost(cost: Cost, caps: Caps) -> None:
+    """Raise `InputError` when a cost is above its cap."""
+    for what, number, cap, scale, unit, option in (
+        ("disk", cost.disk_bytes, caps.disk_bytes, GIB, " GiB", "--max-gib"),
+        (
+            "memory per shard",
+            cost.memory_bytes,
+            caps.memory_bytes,
+            GIB,
+            " GiB",
+            "--max-gib",
+        ),
+        (
+            "work",
+            cost.point_steps,
+            caps.point_steps,
+            1,
+            " point-steps",
+            "--max-point-steps",
+        ),
+    ):
+        if number > cap:
+            raise InputError(
+                f"{what}: {_shown(number, scale)}{unit} needed, the limit is "
+                f"{_shown(cap, scale)}{unit}; ask for less or raise it with {option}"
+            )
+
+
+def _shown(number: int, scale: int) -> str:
+    """Return ``number / scale`` for people; it may be too large for a float."""
+    digits = int(number.bit_length() * math.log10(2))
+    return f"{number / scale:.4g}" if digits < 100 else f"about 10^{digits}"
+
+
+def resolve(
+    system: str | None,
+    breaks: Sequence[str] = (),
+    sets: Sequence[str] = (),
+    config: Path | None = None,
+    options: dict[str, Any] | None = None,
+) -> Recipe:
+    """Return the recipe that a command line describes; later sources win.
+
+    Parameters
+    ----------
+    system
+        Its name; may be absent when `config` names it.
+    breaks
+        ``NAME=STRENGTH`` per breaking term.
+    sets
+        ``KEY=VALUE`` or ``PART.KEY=VALUE``; a part is ``initial`` or a breaking term.
+    config
+        A TOML file with the fields of `Recipe`.
+    options
+        Fields of `Recipe`; None means not given.
+
+    Raises
+    ------
+    InputError
+        When a name is unknown or a value is not allowed.
+    """
+    values = read_toml(config) if config else {}
+    part = _table(values, "system", "the configuration")
+    part["kind"] = system or part.get("kind")
+    kind = _system_class(part["kind"])
+    for text in breaks:
+        name, strength = _split(text, "--break", "NAME=STRENGTH")
+        _term(part, kind, name)["strength"] = _number(name, strength)
+    for text in sets:
+        key, value = _split(text, "--set", "KEY=VALUE")
+        _assign(values, kind, key, _literal(value))
+    values |= {k: v for k, v in (options or {}).items() if v is not None}
+    return Recipe.parse(values, where=str(config) if config else "recipe")
+
+
+def _split(text: str, option: str, form: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not (name and sign and value) or len(text) > MAX_TEXT:
+        raise InputError(f"{option} {text:.80}: expected {form}")
+    return name.strip(), value.strip()
+
+
+def _system_class(name: Any) -> type[System]:
+    known = {kind.model_fields["kind"].default: kind for kind in SYSTEMS}
+    if not isinstance(name, str) or name not in known:
+        got = "none" if name is None else repr(name)
+        raise InputError(f"system: expected one of {', '.join(known)}, got {got:.80}")
+    return known[name]
+
+
+def term_classes(system: type[System]) -> dict[str, type[BreakingTerm]]:
+    """Return the breaking terms of a system by name."""
+    terms: tuple[type[BreakingTerm], ...] = getattr(system, "terms", ())
+    return {term.model_fields["kind"].default: term for term in terms}
+
+
+def _table(values: dict[str, Any], key: str, where: str) -> dict[str, Any]:
+    table = values.setdefault(key, {})
+    if not isinstance(table, dict):
+        raise InputError(f"{where}: {key} must be a table, got {table!r:.80}")
+    return table
+
+
+def _term(part: dict[str, Any], kind: type[System], name: str) -> dict[str, Any]:
+    """Return the breaking term of that name in the plain system, made if absent."""
+    known = term_classes(kind)
+    if name not in known:
+        raise InputError(
+            f"breaking term {name!r:.80}: {part['kind']} has {', '.join(known)}"
+        )
+    terms = part.setdefault("breaking", [])
+    if not isinstance(terms, list):
+        raise InputError(f"system.breaking must be a list, got {terms!r:.80}")
+    for term in terms:
+        if isinstance(term, dict) and term.get("kind") == name:
+            return term
+    terms.append({"kind": name})
+    return terms[-1]
+
+
+def _assign(values: dict[str, Any], kind: type[System], key: str, value: Any) -> None:
+    head, dot, rest = key.partition(".")
+    recipe_fields = [f for f in Recipe.model_fields if f not in ("system", "initial")]
+    system_fields = [f for f in kind.model_fields if f not in ("kind", "breaking")]
+    if not dot and head in recipe_fields:
+        values[head] = value
+    elif not dot and head in system_fields:
+        values["system"][head] = value
+    elif dot and head == "initial":
+        _known(key, rest, list(RandomField.model_fields))
+        _table(values, "initial", "the configuration")[rest] = value
+    elif dot and head in term_classes(kind):
+        allowed = [f for f in term_classes(kind)[head].model_fields if f != "kind"]
+        _known(key, rest, allowed)
+        _term(values["system"], kind, head)[rest] = value
+    else:
+        raise InputError(
+            f"--set {key:.80}: unknown; expected one of "
+            f"{', '.join([*recipe_fields, *system_fields])}, or KEY of "
+            f"{', '.join(['initial', *term_classes(kind)])} as in initial.modes"
+        )
+
+
+def _known(key: str, name: str, allowed: list[str]) -> None:
+    if name not in allowed:
+        raise InputError(f"--set {key:.80}: expected one of {', '.join(allowed)}")
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise InputError(
+            f"--break {name}={text:.80}: expected a finite strength >= 0, as in "
+            f"--break {name}=0.5"
+        )
+    return value
+
+
+def _literal(text: str) -> Any:
+    """Return a number, true, false or a list as such, anything else as text."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def read_recipe(folder: Path) -> Recipe:
+    """Return the recipe of a data set; `DataError` when this version cannot."""
+    config = read_manifest(folder, complete=False).config
+    try:
+        return Recipe.parse(config, where=f"{folder}: recipe")
+    except InputError as error:
+        raise DataError(str(error)) from error

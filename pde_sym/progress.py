@@ -1,0 +1,94 @@
+"""Progress of long work, for commands: a bar on a terminal, else a line at times."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+QUIET_SECONDS = 2.0
+LINE_SECONDS = 5.0
+
+
+@contextmanager
+def progress(
+    what: str, total: int, unit: str, stream: TextIO | None = None
+) -> Iterator[Callable[[int], None]]:
+    """Yield a function to call with the number of units that were just finished.
+
+    Nothing is shown in the first two seconds, so that quick work stays silent.
+
+    Parameters
+    ----------
+    what
+        What is being done.
+    total
+        Number of units of the whole work.
+    unit
+        What is counted, in the plural.
+    stream
+        Where to write; standard error by default.
+    """
+    stream = stream or sys.stderr
+    if stream.isatty():
+        with _bar(what, total, stream) as advance:
+            yield advance
+    else:
+        yield _lines(what, total, unit, stream)
+
+
+def _lines(what: str, total: int, unit: str, stream: TextIO) -> Callable[[int], None]:
+    start = time.monotonic()
+    done, due = 0, start + QUIET_SECONDS
+
+    def advance(number: int) -> None:
+        nonlocal done, due
+        done += number
+        now = time.monotonic()
+        if now < due or done >= total:
+            return
+        left = (now - start) / done * (total - done) if done else 0.0
+        print(
+            f"{what}: {done} of {total} {unit}, {left:.0f} s left",
+            file=stream,
+            flush=True,
+        )
+        due = now + LINE_SECONDS
+
+    return advance
+
+
+@contextmanager
+def _bar(what: str, total: int, stream: TextIO) -> Iterator[Callable[[int], None]]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(file=stream),
+        transient=True,
+    )
+    task = bar.add_task(what, total=total)
+    start, shown = time.monotonic(), False
+
+    def advance(number: int) -> None:
+        nonlocal shown
+        bar.advance(task, number)
+        if not shown and time.monotonic() - start > QUIET_SECONDS:
+            bar.start()
+            shown = True
+
+    try:
+        yield advance
+    finally:
+        if shown:
+            bar.stop()

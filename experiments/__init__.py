@@ -1,0 +1,1 @@
+"""The applications: training, evaluation, pictures, reports and the command line."""

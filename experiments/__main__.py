@@ -1,0 +1,92 @@
+"""``pde-sym``: one module per command, imported only when it is called.
+
+Exit codes: 0 done; 1 a defect of pde_sym (with a traceback); 2 bad input; 3 the output
+folder is in use or holds something else; 4 damaged or foreign data; 5 a simulation or
+a training left the finite numbers; 130 and 143 interrupted, the work so far is kept.
+"""
+
+import argparse
+import importlib
+import signal
+import sys
+from typing import NoReturn
+
+COMMANDS = {
+    "systems": ("experiments.systems", "systems, groups, invariants, breaking terms"),
+    "generate": ("data_gen.generate", "simulate a data set"),
+    "verify": ("data_gen.verify", "check hashes, schema and physics of a data set"),
+    "describe": ("data_gen.describe", "sizes, ranges, drift and defect of a data set"),
+    "models": ("experiments.models", "model families with parameters and cost"),
+    "train": ("experiments.train", "train a surrogate"),
+    "evaluate": ("experiments.evaluate", "errors, defects and drift of a surrogate"),
+    "plot": ("experiments.plot", "draw a figure of evaluated surrogates"),
+    "report": ("experiments.report", "one self-contained page on several surrogates"),
+}
+"""Command -> module with `add_arguments` and `run`, and one line of help."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def overview() -> str:
+    """Return the text of ``pde-sym --help``."""
+    lines = [f"  {name:10} {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: pde-sym COMMAND [options]",
+            "",
+            "Data with a known amount of broken symmetry, and surrogates for it.",
+            "",
+            *lines,
+            "",
+            "pde-sym COMMAND --help explains a command.",
+        ]
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; return its exit code."""
+    words = sys.argv[1:] if argv is None else argv
+    if not words or words[0] in {"-h", "--help", "help"}:
+        print(overview())
+        return 0
+    if words[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"pde-sym {version('pde-sym')}")
+        return 0
+    if words[0] not in COMMANDS:
+        known = ", ".join(COMMANDS)
+        print(f"pde-sym: unknown command {words[0]!r}; one of {known}", file=sys.stderr)
+        return 2
+    return _run(words[0], words[1:])
+
+
+def _run(name: str, words: list[str]) -> int:
+    from pde_sym.errors import PdeSymError
+
+    module_name, text = COMMANDS[name]
+    try:
+        module = importlib.import_module(module_name)
+        parser = Parser(prog=f"pde-sym {name}", description=text, allow_abbrev=False)
+        module.add_arguments(parser)
+        return module.run(parser.parse_args(words))
+    except PdeSymError as error:
+        line = " ".join(str(error).split())
+        print(f"pde-sym {name}: {line}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"pde-sym {name}: interrupted; repeat the command to go on", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # The reader of a pipe went away: not an error of ours.
+        sys.stderr.close()
+        return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,75 @@
+"""``pde-sym systems``: what there is to simulate, and what each term breaks."""
+
+import argparse
+import json
+from typing import Any
+
+from pde_sym.systems import SYSTEMS, BreakingTerm, System
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    table = [describe(system) for system in SYSTEMS]
+    print(json.dumps(table, indent=1) if arguments.json else "\n\n".join(map(_text, table)))
+    return 0
+
+
+def describe(system: type[System]) -> dict[str, Any]:
+    """Return everything a system says of itself, as plain values."""
+    intact = system.intact_properties
+    return {
+        "system": system.model_fields["kind"].default,
+        "equation": system.equation,
+        "symmetries": list(system.symmetries),
+        "on_the_torus": "T^2 x D4",
+        "properties": sorted(intact),
+        "invariants": {i.name: f"{i.meaning} [{i.unit}]" for i in system.invariants},
+        "breaking": [_describe_term(term, intact) for term in system.terms],
+    }
+
+
+def _describe_term(kind: type[BreakingTerm], intact: frozenset[str]) -> dict[str, Any]:
+    term = kind()
+    return {
+        "name": term.kind,
+        "equation": kind.equation,
+        "leaves": term.survivors.name,
+        "breaks": sorted(term.breaks),
+        "keeps": sorted(intact - term.breaks),
+        "settings": {
+            name: " ".join((field.description or "").split())
+            for name, field in kind.model_fields.items()
+            if name != "kind"
+        },
+    }
+
+
+def _text(system: dict[str, Any]) -> str:
+    lines = [
+        f"{system['system']}: {system['equation']}",
+        f"  on the torus   {system['on_the_torus']}",
+        f"  properties     {', '.join(system['properties'])}",
+        "  invariants     "
+        + "; ".join(f"{name} = {text}" for name, text in system["invariants"].items()),
+        "  symmetries of the plane",
+        *(f"      {generator}" for generator in system["symmetries"]),
+        "",
+        "  breaking terms, each with a strength, 0 = intact (--break NAME=STRENGTH):",
+    ]
+    for term in system["breaking"]:
+        lines += [
+            f"  {term['name']:12} {term['equation']}",
+            f"      leaves     {term['leaves']}",
+            f"      breaks     {', '.join(term['breaks']) or 'no other property'}",
+            f"      keeps      {', '.join(term['keeps'])}",
+        ]
+        lines += [
+            f"      --set {term['name']}.{name:9} {text}"
+            for name, text in term["settings"].items()
+            if name != "strength"
+        ]
+        lines.append(f"      strength            {term['settings']['strength']}")
+    return "\n".join(lines)

@@ -1,0 +1,208 @@
+"""How much a map breaks a symmetry, and how far invariants drift.
+
+Every function takes a step ``f``, the solver's or a surrogate's, and states
+``(batch, channels, x, y)``; model and data are measured by the same quantity on the
+same inputs.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pde_sym.fields import FieldSpec
+from pde_sym.grid import PeriodicGrid
+from pde_sym.simulate import Step
+from pde_sym.symmetry import Group, GroupElement, act, fourier_shift
+from pde_sym.systems.base import Budget, System
+
+
+@dataclass(frozen=True)
+class Action:
+    """The action of plane symmetries on states of one kind."""
+
+    spec: FieldSpec
+    grid: PeriodicGrid
+
+    def __call__(self, element: GroupElement, state: Tensor) -> Tensor:
+        return act(element, state, self.spec, self.grid)
+
+
+@dataclass(frozen=True)
+class Defect:
+    """The relative equivariance defect of a map under one element.
+
+    Parameters
+    ----------
+    element
+        The group element g.
+    mean
+        ``E ||f(g x) - g f(x)|| / ||f(x)||`` over the inputs.
+    largest
+        The largest value over the inputs, a lower bound on the sup norm.
+    """
+
+    element: GroupElement
+    mean: float
+    largest: float
+
+
+def turned_back(
+    step: Step, states: Tensor, elements: Iterable[GroupElement], action: Action
+) -> Tensor:
+    """Return ``g^-1 f(g x)`` for every element, ``(elements, batch, channels, x, y)``."""
+    return torch.stack(
+        [action(g.inverse(), step(action(g, states))) for g in elements]
+    )
+
+
+def defects(
+    step: Step, states: Tensor, elements: Sequence[GroupElement], action: Action
+) -> list[Defect]:
+    """Return the defect of `step` under each element, on `states`."""
+    plain = step(states)
+    scale = _norm(plain)
+    result = []
+    for g in elements:
+        # g is orthogonal: ||f(g x) - g f(x)|| = ||g^-1 f(g x) - f(x)||.
+        (back,) = turned_back(step, states, [g], action)
+        relative = _norm(back - plain) / scale
+        result.append(Defect(g, float(relative.mean()), float(relative.max())))
+    return result
+
+
+def breaking_spectrum(
+    step: Step, states: Tensor, group: Group, action: Action
+) -> dict[str, float]:
+    """Return ``E ||f_sigma||^2 / sum_tau E ||f_tau||^2`` by irrep of `group`.
+
+    ``f_sigma(x) = d / (c |G|) sum_g chi_sigma(g) g^-1 f(g x)``; a map is equivariant
+    if and only if all but the trivial share vanish.
+    """
+    parts = turned_back(step, states, group.elements, action)
+    energy = {
+        irrep.name: float(group.project(irrep, parts).square().sum())
+        for irrep in group.irreps
+    }
+    total = sum(energy.values())
+    return {name: value / total for name, value in energy.items()}
+
+
+def strict_floor(
+    step: Step, states: Tensor, elements: Sequence[GroupElement], action: Action
+) -> float:
+    """Return the relative error that no equivariant map can go under.
+
+    ``sqrt(E ||f(g x) - (P f)(g x)||^2 / E ||f(g x)||^2)`` over the inputs and all their
+    images, with ``P f = mean_g g^-1 f(g .)``; `elements` must form a group.
+    """
+    parts = turned_back(step, states, elements, action)
+    spread = (parts - parts.mean(0)).square().sum()
+    return float((spread / parts.square().sum()).sqrt())
+
+
+def semidirect(first: Group, second: Group) -> tuple[GroupElement, ...]:
+    """Return all products ``h k``: a group when `first` normalises `second`."""
+    return tuple(h @ k for h in first for k in second)
+
+
+def translation_lie_derivative(
+    step: Step, states: Tensor, action: Action, fraction: float = 1e-3
+) -> float:
+    """Return ``E ||L f|| / ||f||`` for the generator of shifts, both axes together.
+
+    ``L_i f(x) = d/ds g(-s e_i) f(g(s e_i) x)`` at s = 0 in box lengths, by a central
+    difference of Fourier shifts.
+    """
+
+    def shifted(shift: tuple[float, float]) -> Tensor:
+        back = (-shift[0], -shift[1])
+        return fourier_shift(step(fourier_shift(states, shift)), back)
+
+    square = torch.zeros(len(states), dtype=states.dtype)
+    for ahead in ((fraction, 0.0), (0.0, fraction)):
+        behind = (-ahead[0], -ahead[1])
+        slope = (shifted(ahead) - shifted(behind)) / (2 * fraction)
+        square = square + _norm(slope).square()
+    return float((square.sqrt() / _norm(step(states))).mean())
+
+
+@dataclass(frozen=True)
+class Drift:
+    """An invariant along rollouts, relative to its mean size at the start.
+
+    Parameters
+    ----------
+    change
+        ``I(t) - I(0)``, ``(batch, frames)``.
+    explained
+        What the closed-form budget explains, integrated over frames.
+    """
+
+    change: Tensor
+    explained: Tensor
+
+    @property
+    def residual(self) -> Tensor:
+        return self.change - self.explained
+
+
+def invariant_drift(
+    system: System,
+    grid: PeriodicGrid,
+    states: Tensor,
+    environment: Tensor,
+    dt: float,
+    scale: Budget | None = None,
+) -> dict[str, Drift]:
+    """Return drift and budget residual of each invariant along rollouts.
+
+    The budget is integrated by the trapezoidal rule over frames, since a surrogate
+    knows nothing between them; found on the truth, its residual is the error of that
+    rule.
+
+    Parameters
+    ----------
+    states
+        ``(batch, frames, channels, x, y)``.
+    scale
+        What each invariant is divided by; by default `invariant_scale` of `states`.
+    """
+    frames = [u.to(torch.float64) for u in states.unbind(1)]
+    if scale is None:
+        scale = invariant_scale(system, grid, states[:, 0], environment)
+    values = _stack([system.measure(u, grid, environment) for u in frames])
+    rates = _stack([system.rates(u, grid, environment) for u in frames])
+    result = {}
+    for name, value in values.items():
+        steps = dt * (rates[name][:, 1:] + rates[name][:, :-1]) / 2
+        explained = torch.nn.functional.pad(steps.cumsum(1), (1, 0))
+        change = value - value[:, :1]
+        result[name] = Drift(change / scale[name], explained / scale[name])
+    return result
+
+
+def invariant_scale(
+    system: System, grid: PeriodicGrid, states: Tensor, environment: Tensor
+) -> Budget:
+    """Return the root mean square of each invariant over initial states."""
+    measured = system.measure(states.to(torch.float64), grid, environment)
+    return {name: value.square().mean().sqrt() for name, value in measured.items()}
+
+
+def _stack(budgets: list[Budget]) -> Budget:
+    return {n: torch.stack([b[n] for b in budgets], dim=1) for n in budgets[0]}
+
+
+def _norm(states: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(states.flatten(1), dim=1)
+
+
+def in_batches(step: Callable[[Tensor], Tensor], size: int) -> Step:
+    """Return `step` applied to at most `size` states at a time."""
+
+    def batched(states: Tensor) -> Tensor:
+        return torch.cat([step(part) for part in states.split(size)])
+
+    return batched

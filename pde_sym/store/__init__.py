@@ -9,6 +9,7 @@ from pde_sym.store.folder import (
     Manifest,
     ShardEntry,
     open_entries,
+    open_entry,
     read_manifest,
     write_manifest,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "lock",
     "make_folder",
     "open_entries",
+    "open_entry",
     "open_shard",
     "read_manifest",
     "read_statistics",

@@ -9,9 +9,10 @@ import errno
 import fcntl
 import hashlib
 import os
+import shutil
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -81,6 +82,37 @@ def write_file(path: Path, data: bytes) -> None:
                 "make room or choose another folder, then repeat the command"
             ) from error
         raise
+
+
+def replace_folder(new: Path, folder: Path) -> None:
+    """Give the finished folder `new` the name `folder`; what was there is removed.
+
+    Raises
+    ------
+    OutputError
+        When the disk refuses; `folder` then holds what it held, or nothing.
+    """
+    old = folder.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
+    try:
+        if folder.exists():
+            disk.rename(folder, old)
+        disk.rename(new, folder)
+        _sync_folder(folder.parent)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror})") from error
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_folders(folders: Iterable[Path]) -> None:
+    """Remove whole folders; `OutputError` when the disk refuses."""
+    for folder in folders:
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            raise OutputError(
+                f"{folder}: cannot be removed ({error.strerror})"
+            ) from error
 
 
 def _write_all(path: Path, data: bytes) -> None:

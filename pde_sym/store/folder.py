@@ -169,13 +169,20 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def open_entry(folder: Path, entry: ShardEntry) -> ShardReader:
+    """Open a listed shard; `DataError` when it is not the one that was listed."""
+    reader = open_shard(entry.path(folder), entry.sha256)
+    if reader.num_trajectories != entry.count:
+        reader.close()
+        raise DataError(
+            f"{reader.path}: {reader.num_trajectories} trajectories, the manifest "
+            f"says {entry.count}"
+        )
+    return reader
+
+
 def open_entries(folder: Path, entries: Iterable[ShardEntry]) -> Iterator[ShardReader]:
-    """Open verified shards one after the other and close each."""
+    """Open listed shards one after the other, and close each before the next."""
     for entry in entries:
-        with open_shard(entry.path(folder), entry.sha256) as reader:
-            if reader.num_trajectories != entry.count:
-                raise DataError(
-                    f"{reader.path}: {reader.num_trajectories} trajectories, the "
-                    f"manifest says {entry.count}"
-                )
+        with open_entry(folder, entry) as reader:
             yield reader

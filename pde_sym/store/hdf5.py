@@ -277,21 +277,21 @@ class ShardReader:
             ]
             return np.concatenate(parts, axis=2)
 
-    def environment(self) -> Floats:
-        """Return ``(trajectories or 1, channels, x, y)``."""
-        one_for_all = self.environment_kind == "hidden"
-        lead = () if one_for_all else (self.num_trajectories,)
-        num = 1 if one_for_all else self.num_trajectories
+    def environment(self, trajectories: slice = slice(None)) -> Floats:
+        """Return ``(trajectories, channels, x, y)``; first axis 1 when hidden."""
+        hidden = self.environment_kind == "hidden"
+        lead = () if hidden else (self.num_trajectories,)
+        selection = () if hidden else (trajectories,)
+        num = 1 if hidden else len(range(*trajectories.indices(*lead)))
         with _reading(self.path):
             parts = [
-                self._read_field(field, lead, (slice(None),)).reshape(
+                self._read_field(field, lead, selection).reshape(
                     num, field.components, *self.grid.shape
                 )
                 for field in self.environment_fields
             ]
-            return np.concatenate(
-                [np.zeros((num, 0, *self.grid.shape), dtype=np.float32), *parts], axis=1
-            )
+            empty = np.zeros((num, 0, *self.grid.shape), dtype=np.float32)
+            return np.concatenate([empty, *parts], axis=1)
 
     def invariants(self) -> dict[str, NDArray[np.float64]]:
         """Return each invariant, ``(trajectories, frames)``."""

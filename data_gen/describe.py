@@ -1,0 +1,276 @@
+"""``pde-sym describe``: what a data set holds, and how symmetric its solver is.
+
+The data defect of a symmetry g is measured on the solver Phi over one frame, from the
+stored initial states and in their environment:
+
+    || Phi(g u) - g Phi(u) || / || Phi(u) ||,   mean over trajectories.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_gen.recipes import Recipe, read_recipe
+from pde_sym.progress import progress
+from pde_sym.seeds import Split
+from pde_sym.store import (
+    Manifest,
+    Shard,
+    open_entries,
+    open_entry,
+    read_manifest,
+)
+from pde_sym.symmetry import GroupElement, act, point_group
+
+HELP = "sizes, ranges, invariants, surviving symmetries and the data's defect"
+
+MAX_TRAJECTORIES = 16
+"""Initial states on which the defect is measured."""
+MAX_PICTURES = 6
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("data", type=Path, metavar="DIR", help="folder of a data set")
+    parser.add_argument(
+        "--pictures", type=Path, metavar="FOLDER", help="also draw strips of frames"
+    )
+    parser.add_argument("--json", action="store_true", help="report as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
+    report = describe(arguments.data)
+    if arguments.pictures is not None:
+        report["pictures"] = draw(arguments.data, arguments.pictures)
+    if arguments.json:
+        print(json.dumps(report))
+    else:
+        _show(report)
+    return 0
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """Measure a data set; `DataError` when it is damaged."""
+    manifest, recipe = read_manifest(folder), read_recipe(folder)
+    system = recipe.system
+    with progress("reading", len(manifest.shards), "files") as finished:
+        shards = _load(folder, manifest, finished)
+        fields, invariants = _measure(shards, recipe)
+    return {
+        "path": str(folder),
+        "system": system.kind,
+        "equation": [
+            system.equation,
+            *(t.equation for t in system.breaking if t.strength > 0),
+        ],
+        "strengths": {t.kind: t.strength for t in system.breaking},
+        "environment": recipe.environment,
+        "resolution": recipe.resolution,
+        "length": recipe.length,
+        "frames": recipe.frames,
+        "dt": recipe.frame_spacing,
+        "seed": recipe.seed,
+        "trajectories": {s.value: manifest.counts[s] for s in Split},
+        "files": len(manifest.shards),
+        "bytes": sum(entry.bytes for entry in manifest.shards),
+        "fields": fields,
+        "invariants": invariants,
+        "subgroup": system.survivors.name,
+        "properties": sorted(p.value for p in system.properties),
+        "broken_properties": sorted(
+            p.value for p in system.intact_properties - system.properties
+        ),
+        "defect": data_defect(folder, manifest, recipe),
+    }
+
+
+def _load(folder: Path, manifest: Manifest, finished: Any) -> Iterator[Shard]:
+    for reader in open_entries(folder, manifest.shards):
+        yield reader.load()
+        finished(1)
+
+
+def _measure(
+    shards: Iterator[Shard], recipe: Recipe
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return ranges and changes per field, drift and residual per invariant."""
+    low: dict[str, float] = {}
+    high: dict[str, float] = {}
+    changes: dict[str, list[np.ndarray]] = {f.name: [] for f in recipe.system.fields}
+    names = [invariant.name for invariant in recipe.system.invariants]
+    drift, residual = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
+    for shard in shards:
+        for name, channels in shard.fields.slices().items():
+            u = shard.states[:, :, channels].astype(np.float64)
+            low[name] = min(low.get(name, np.inf), float(u.min()))
+            high[name] = max(high.get(name, -np.inf), float(u.max()))
+            moved = np.sqrt((np.diff(u, axis=1) ** 2).sum(axis=(2, 3, 4)))
+            size = np.sqrt((u[:, :-1] ** 2).sum(axis=(2, 3, 4)))
+            changes[name].append((moved / np.maximum(size, 1e-300)).ravel())
+        for name in names:
+            values, budget = shard.invariants[name], shard.budgets[name]
+            change = values - values[:, :1]
+            drift[name] = max(drift[name], float(np.abs(change).max()))
+            residual[name] = max(residual[name], float(np.abs(change - budget).max()))
+    fields = {
+        field.name: {
+            "unit": field.unit,
+            "min": low[field.name],
+            "max": high[field.name],
+            "change": float(np.median(np.concatenate(changes[field.name]))),
+        }
+        for field in recipe.system.fields
+    }
+    invariants = {
+        i.name: {
+            "unit": i.unit,
+            "meaning": i.meaning,
+            "drift": drift[i.name],
+            "residual": residual[i.name],
+        }
+        for i in recipe.system.invariants
+    }
+    return fields, invariants
+
+
+def elements(resolution: int) -> tuple[GroupElement, ...]:
+    """Return D4 without the identity, and shifts by one point and by a quarter."""
+    quarter = (resolution // 4) / resolution
+    shifts = ((1 / resolution, 0.0), (0.0, 1 / resolution), (quarter, quarter))
+    return (
+        *point_group("D4").elements[1:],
+        *(GroupElement(shift=shift) for shift in shifts),
+    )
+
+
+def data_defect(
+    folder: Path, manifest: Manifest, recipe: Recipe
+) -> list[dict[str, Any]]:
+    """Return the solver's relative defect per element, on stored initial states.
+
+    ``defect`` moves the state alone. Where the environment is given, ``joint`` moves
+    state and environment together, which leaves the equation as it was unless a term
+    has a direction of its own.
+    """
+    states, environment = _initial_states(folder, manifest)
+    spec, grid = recipe.system.fields, recipe.grid
+    environment_spec = recipe.system.environment_fields
+
+    def phi(u: Tensor, surroundings: Tensor) -> Tensor:
+        return recipe.system.solver(grid, surroundings, recipe.frame_spacing)(u)
+
+    after = phi(states, environment)
+    rows = []
+    for g in elements(recipe.resolution):
+        moved, expected = act(g, states, spec, grid), act(g, after, spec, grid)
+        row: dict[str, Any] = {
+            "element": g.name,
+            "survives": g in recipe.system.survivors,
+            "defect": _distance(phi(moved, environment), expected),
+        }
+        if recipe.environment == "given" and len(environment_spec):
+            turned = act(g, environment, environment_spec, grid)
+            row["joint"] = _distance(phi(moved, turned), expected)
+        rows.append(row)
+    return rows
+
+
+def _distance(found: Tensor, expected: Tensor) -> float:
+    error = (found - expected).flatten(1).norm(dim=1)
+    return float((error / expected.flatten(1).norm(dim=1)).mean())
+
+
+def _initial_states(folder: Path, manifest: Manifest) -> tuple[Tensor, Tensor]:
+    """Return frame 0 of test trajectories, or of others where there is no test."""
+    split = next(s for s in (Split.TEST, Split.TRAIN) if manifest.of(s))
+    chosen = slice(0, MAX_TRAJECTORIES)
+    with open_entry(folder, manifest.of(split)[0]) as reader:
+        states = reader.states(chosen, slice(0, 1))[:, 0].astype(np.float64)
+        environment = reader.environment(chosen).astype(np.float64)
+    return torch.from_numpy(states), torch.from_numpy(environment)
+
+
+def draw(folder: Path, pictures: Path) -> list[str]:
+    """Draw frames of the first test trajectory per channel; return the files."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    manifest = read_manifest(folder)
+    split = next(s for s in (Split.TEST, Split.TRAIN) if manifest.of(s))
+    with open_entry(folder, manifest.of(split)[0]) as reader:
+        states, times, spec = reader.states(slice(0, 1))[0], reader.times, reader.fields
+    chosen = np.linspace(0, len(times) - 1, MAX_PICTURES).round().astype(int)
+    pictures.mkdir(parents=True, exist_ok=True)
+    files = []
+    for channel, name in enumerate(spec.channel_names):
+        u = states[chosen, channel]
+        figure, axes = pyplot.subplots(
+            1, MAX_PICTURES, figsize=(2 * MAX_PICTURES, 2.4), constrained_layout=True
+        )
+        for axis, frame, values in zip(axes, chosen, u, strict=True):
+            # Arrays are indexed (x, y), pictures (row, column) from the top.
+            axis.imshow(values.T, origin="lower", vmin=u.min(), vmax=u.max())
+            axis.set_title(f"t = {times[frame]:.3g}", fontsize=8)
+            axis.set_axis_off()
+        files.append(str(pictures / f"{name}.png"))
+        figure.savefig(files[-1], dpi=100)
+        pyplot.close(figure)
+    return files
+
+
+def _show(report: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+
+    def table(title: str, *columns: str) -> Table:
+        result = Table(title=title, title_justify="left")
+        for number, column in enumerate(columns):
+            result.add_column(column, justify="right" if number else "left")
+        return result
+
+    counts = ", ".join(f"{n} {split}" for split, n in report["trajectories"].items())
+    console.print(
+        f"{report['path']}: {report['system']}, {counts} trajectories of "
+        f"{report['frames']} frames, {report['resolution']}^2 points, "
+        f"dt {report['dt']:g}, {report['bytes'] / 1e6:.1f} MB in "
+        f"{report['files']} files, environment {report['environment']}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    strengths = ", ".join(f"{k} {v:g}" for k, v in report["strengths"].items())
+    for line in (*report["equation"], f"breaking: {strengths or 'none'}"):
+        console.print(f"  {line}", highlight=False, markup=False)
+    fields = table("fields", "field", "unit", "min", "max", "change per frame")
+    for name, row in report["fields"].items():
+        numbers = (f"{row[key]:.4g}" for key in ("min", "max", "change"))
+        fields.add_row(name, row["unit"], *numbers)
+    invariants = table("invariants", "name", "unit", "largest drift", "budget residual")
+    for name, row in report["invariants"].items():
+        invariants.add_row(
+            name, row["unit"], f"{row['drift']:.2e}", f"{row['residual']:.2e}"
+        )
+    joint = any("joint" in row for row in report["defect"])
+    columns = ("element", "survives", "defect") + (("joint",) if joint else ())
+    defect = table(f"solver's defect; survives: {report['subgroup']}", *columns)
+    for row in report["defect"]:
+        cells = [row["element"], "yes" if row["survives"] else "no"]
+        cells += [f"{row[key]:.2e}" for key in columns[2:]]
+        defect.add_row(*cells)
+    for each in (fields, invariants, defect):
+        console.print(each)
+    for what in ("properties", "broken_properties"):
+        names = ", ".join(report[what]) or "none"
+        console.print(
+            f"{what.replace('_', ' ')}: {names}", highlight=False, markup=False
+        )

@@ -1,0 +1,213 @@
+"""``pde-sym verify``: is a data set what it claims to be, to the bit and in physics?"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+
+from data_gen.recipes import Recipe, read_recipe
+from pde_sym.errors import DataError
+from pde_sym.progress import progress
+from pde_sym.seeds import Split
+from pde_sym.store import (
+    Manifest,
+    Shard,
+    ShardReader,
+    compute_statistics,
+    open_entries,
+    read_manifest,
+    read_statistics,
+)
+from pde_sym.store.folder import MANIFEST, STATISTICS
+from pde_sym.systems import Property
+
+HELP = "check hashes, schema and physics of a data set"
+
+STORED_TOLERANCE = {"float32": 1e-6, "float64": 1e-12}
+"""Of invariants that are computed again from stored fields, relative to their size."""
+BUDGET_TOLERANCE = 1e-7
+"""Of an invariant's change that its budget does not explain, relative to its size."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("data", type=Path, metavar="DIR", help="folder of a data set")
+    parser.add_argument("--json", action="store_true", help="report as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
+    report = verify(arguments.data)
+    line = (
+        f"{arguments.data}: sound; {report['files']} files, "
+        f"{report['trajectories']} trajectories, invariants recompute to "
+        f"{report['stored']:.1e}, budgets close to {report['budget']:.1e}"
+    )
+    print(json.dumps(report) if arguments.json else line)
+    return 0
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """Check a data set; return what was measured.
+
+    Raises
+    ------
+    DataError
+        Naming the first file and reason.
+    """
+    manifest = read_manifest(folder)
+    recipe = read_recipe(folder)
+    _check_files(folder, manifest)
+    stored = budget = 0.0
+    with progress("verifying", len(manifest.shards), "files") as finished:
+        for reader in open_entries(folder, manifest.shards):
+            reader.check_schema()
+            _check_header(reader, recipe, manifest)
+            shard = reader.load()
+            stored = max(stored, _check_invariants(reader.path, shard, recipe))
+            budget = max(budget, _check_budgets(reader.path, shard, recipe))
+            _check_maximum(reader.path, shard, recipe)
+            finished(1)
+    _check_statistics(folder, manifest)
+    return {
+        "path": str(folder),
+        "sound": True,
+        "files": len(manifest.shards),
+        "trajectories": sum(manifest.counts.values()),
+        "stored": stored,
+        "budget": budget,
+    }
+
+
+def _check_files(folder: Path, manifest: Manifest) -> None:
+    """Check that the folder holds the listed files and no others."""
+    listed = {entry.file: entry.bytes for entry in manifest.shards}
+    for file, size in listed.items():
+        path = folder / file
+        if not path.is_file():
+            raise DataError(f"{path}: missing; repeat the command that made it")
+        if path.stat().st_size != size:
+            raise DataError(
+                f"{path}: {path.stat().st_size} bytes, the manifest says {size}"
+            )
+    for path in sorted((folder / "data").rglob("*")):
+        if not path.is_dir() and path.relative_to(folder).as_posix() not in listed:
+            raise DataError(f"{path}: not listed in {MANIFEST}; clients would read it")
+
+
+def _check_header(reader: ShardReader, recipe: Recipe, manifest: Manifest) -> None:
+    for what, found, expected in (
+        ("config", reader.config, manifest.config),
+        ("fields", reader.fields, recipe.system.fields),
+        (
+            "environment fields",
+            reader.environment_fields,
+            recipe.system.environment_fields,
+        ),
+        ("environment", reader.environment_kind, recipe.environment),
+        ("grid", reader.grid, recipe.grid),
+        ("times", reader.times.tolist(), recipe.times.tolist()),
+        ("scalars", reader.scalars, recipe.system.scalars()),
+    ):
+        if found != expected:
+            raise DataError(f"{reader.path}: its {what} is not what the recipe says")
+
+
+def _check_invariants(path: Path, shard: Shard, recipe: Recipe) -> float:
+    """Compute the invariants again from the stored fields; return the worst error."""
+    tolerance = STORED_TOLERANCE[recipe.dtype]
+    environment = torch.from_numpy(shard.environment.astype(np.float64))
+    states = torch.from_numpy(shard.states.astype(np.float64))
+
+    def measure(values: Tensor) -> dict[str, np.ndarray]:
+        frames = [
+            recipe.system.measure(u, shard.grid, environment) for u in values.unbind(1)
+        ]
+        return {
+            name: torch.stack([frame[name] for frame in frames], 1).numpy()
+            for name in shard.invariants
+        }
+
+    found, sizes = measure(states), measure(states.abs())
+    worst = 0.0
+    for name, stored in shard.invariants.items():
+        error = _relative(found[name] - stored, sizes[name])
+        if error > tolerance:
+            raise DataError(
+                f"{path}: {name} differs from the stored fields by {error:.1e} of its "
+                f"size, more than {tolerance:.0e}"
+            )
+        worst = max(worst, error)
+    return worst
+
+
+def _relative(error: np.ndarray, sizes: np.ndarray) -> float:
+    """Return the largest error over the largest size of each trajectory."""
+    size = np.abs(sizes).max(axis=1) + np.finfo(np.float64).tiny
+    return float((np.abs(error).max(axis=1) / size).max())
+
+
+def _check_budgets(path: Path, shard: Shard, recipe: Recipe) -> float:
+    """Compare each invariant's change with its budget; return the worst residual."""
+    worst = 0.0
+    sizes = _sizes(shard, recipe)
+    for name, values in shard.invariants.items():
+        budget = shard.budgets[name]
+        if (budget[:, 0] != 0).any():
+            raise DataError(f"{path}: {name}_budget does not start at 0")
+        residual = _relative(values - values[:, :1] - budget, sizes[name])
+        if residual > BUDGET_TOLERANCE:
+            raise DataError(
+                f"{path}: {name} changes by {residual:.1e} of its size beyond its "
+                f"budget, more than {BUDGET_TOLERANCE:.0e}"
+            )
+        worst = max(worst, residual)
+    return worst
+
+
+def _sizes(shard: Shard, recipe: Recipe) -> dict[str, np.ndarray]:
+    """Return the size of the terms that cancel in each invariant at frame 0."""
+    initial = torch.from_numpy(np.abs(shard.states[:, 0]).astype(np.float64))
+    environment = torch.from_numpy(shard.environment.astype(np.float64))
+    measured = recipe.system.measure(initial, shard.grid, environment)
+    return {
+        name: np.maximum(np.abs(values), measured[name].numpy()[:, None])
+        for name, values in shard.invariants.items()
+    }
+
+
+def _check_maximum(path: Path, shard: Shard, recipe: Recipe) -> None:
+    """Check that no frame leaves the range of the one before, where that is claimed."""
+    if Property.MAXIMUM_PRINCIPLE not in recipe.system.properties:
+        return
+    states = shard.states.astype(np.float64)
+    high, low = states.max(axis=(2, 3, 4)), states.min(axis=(2, 3, 4))
+    allowed = STORED_TOLERANCE[recipe.dtype] * np.abs(states).max(axis=(1, 2, 3, 4))
+    beyond = np.maximum(np.diff(high, axis=1), -np.diff(low, axis=1)).max(axis=1)
+    if (beyond > allowed).any():
+        raise DataError(
+            f"{path}: trajectory {int((beyond - allowed).argmax())} of the file breaks "
+            f"the maximum principle by {beyond.max():.1e}"
+        )
+
+
+def _check_statistics(folder: Path, manifest: Manifest) -> None:
+    stored = read_statistics(folder, manifest)
+    shards = open_entries(folder, manifest.of(Split.TRAIN))
+    computed = yaml.safe_load(compute_statistics(shards))
+    for key, fields in computed.items():
+        if set(stored[key]) != set(fields):
+            raise DataError(f"{folder / STATISTICS}: {key} has other fields")
+        for name, value in fields.items():
+            # Sums may round differently on another processor.
+            scale = np.abs(computed["rms"][name]).max()
+            if not np.allclose(stored[key][name], value, rtol=1e-9, atol=1e-9 * scale):
+                raise DataError(
+                    f"{folder / STATISTICS}: {key} of {name} is {stored[key][name]}, "
+                    f"the training split gives {value}"
+                )

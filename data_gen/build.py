@@ -35,7 +35,7 @@ class Piece(NamedTuple):
     file: str
     split: Split
     start: int
-    count: int
+    number: int
     listed: ShardEntry | None = None
 
 
@@ -43,7 +43,7 @@ def build(
     recipe: Recipe,
     counts: dict[Split, int],
     folder: Path,
-    finished: Callable[[int], None] = lambda count: None,
+    finished: Callable[[int], object] = int,
 ) -> Manifest:
     """Make the data set of `recipe` in `folder`, or what is missing of it.
 
@@ -76,7 +76,7 @@ def build(
         missing = []
         for piece in _plan(manifest, recipe):
             if piece.listed is not None and _is_intact(folder, piece.listed):
-                finished(piece.count)
+                finished(piece.number)
             else:
                 missing.append(piece)
         if manifest.complete and not missing and _has_statistics(folder, manifest):
@@ -86,7 +86,7 @@ def build(
         _clean(folder)
         for piece in missing:
             manifest = _make(recipe, piece, folder, manifest)
-            finished(piece.count)
+            finished(piece.number)
         return _finish(folder, manifest)
 
 
@@ -193,13 +193,13 @@ def _clean(folder: Path) -> None:
 
 def _make(recipe: Recipe, piece: Piece, folder: Path, manifest: Manifest) -> Manifest:
     """Simulate and write one shard, then list it."""
-    shard = make_shard(recipe, piece.split, piece.start, piece.count)
+    shard = make_shard(recipe, piece.split, piece.start, piece.number)
     data = encode(shard)
     entry = ShardEntry(
         file=piece.file,
         split=piece.split,
         start=piece.start,
-        count=piece.count,
+        count=piece.number,
         sha256=sha256(data),
         bytes=len(data),
     )

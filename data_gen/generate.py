@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from data_gen.build import build
 from data_gen.recipes import GIB, Caps, Recipe, check_cost, estimate, resolve
@@ -53,7 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=Path, metavar="FILE.toml", help="a recipe; options win over it"
     )
-    number, real = {"type": int, "metavar": "N"}, {"type": float}
+    number: dict[str, Any] = {"type": int, "metavar": "N"}
+    real: dict[str, Any] = {"type": float}
     parser.add_argument(
         "--resolution", **number, help="points per axis, even (default 64)"
     )
@@ -168,7 +170,7 @@ def _termination() -> Iterator[None]:
         yield
         return
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def stop(_number: int, _frame: FrameType | None) -> None:
         raise Terminated
 
     before = signal.signal(signal.SIGTERM, stop)

@@ -1,4 +1,4 @@
-"""``pde-sym verify``: is a data set what it claims to be, to the bit and in physics?"""
+"""``pde-sym verify``: check a data set to the bit and in its physics."""
 
 import argparse
 import json

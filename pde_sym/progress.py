@@ -29,12 +29,12 @@ def progress(
     stream
         Where to write; standard error by default.
     """
-    stream = stream or sys.stderr
-    if stream.isatty():
-        with _bar(what, total, stream) as advance:
+    out: TextIO = sys.stderr if stream is None else stream
+    if out.isatty():
+        with _bar(what, total, out) as advance:
             yield advance
     else:
-        yield _lines(what, total, unit, stream)
+        yield _lines(what, total, unit, out)
 
 
 def _lines(what: str, total: int, unit: str, stream: TextIO) -> Callable[[int], None]:

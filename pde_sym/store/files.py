@@ -37,10 +37,10 @@ class Disk:
         os.fsync(descriptor)
 
     def rename(self, old: Path, new: Path) -> None:
-        os.replace(old, new)
+        old.replace(new)
 
     def remove(self, path: Path) -> None:
-        os.unlink(path)
+        path.unlink()
 
     def make_folder(self, path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)

@@ -166,6 +166,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def sha256(data: bytes) -> str:
+    """Return the SHA-256 of `data`, in hex."""
     return hashlib.sha256(data).hexdigest()
 
 

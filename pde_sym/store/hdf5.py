@@ -118,7 +118,7 @@ def _write_scalars(file: h5py.File, shard: Shard) -> None:
     _set_text(group, "field_names", names)
 
 
-def _write_fields(file: h5py.File, shard: Shard) -> None:
+def _write_fields(file: Any, shard: Shard) -> None:
     names: dict[str, list[str]] = {group: [] for group in GROUPS}
     for group in GROUPS:
         file.create_group(group)
@@ -190,7 +190,8 @@ class ShardReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         with _reading(path):
-            self._file = h5py.File(path, "r", locking=False)
+            # h5py's types allow everything for everything; our checks are below.
+            self._file: Any = h5py.File(path, "r", locking=False)
         try:
             with _reading(path):
                 self._read_header()

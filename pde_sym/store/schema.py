@@ -170,9 +170,7 @@ class _Checker:
             varies.append(time)
             flags = np.asarray(dataset.attrs.get("dim_varying"))
             self.need(
-                flags.dtype == bool
-                and flags.shape == (len(self.axes),)
-                and flags.all(),
+                flags.dtype == bool and flags.tolist() == [True] * len(self.axes),
                 f"{dataset.name}@dim_varying must be true for every axis",
             )
             lead = (self.num,) * sample + (self.num_frames,) * time

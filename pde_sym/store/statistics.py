@@ -70,6 +70,36 @@ def _plain(values: NDArray[np.float64], order: int) -> float | list[float]:
     return [float(v) for v in values] if order else float(values[0])
 
 
+class _FieldMoments:
+    """Moments of the states, their changes and the constant fields."""
+
+    def __init__(self, first: ShardReader) -> None:
+        self.spec, self.constant_spec = first.fields, first.environment_fields
+        self.values = _Moments(self.spec.num_channels)
+        self.changes = _Moments(self.spec.num_channels)
+        self.constants = _Moments(self.constant_spec.num_channels)
+
+    def add(self, reader: ShardReader) -> None:
+        specs = (reader.fields, reader.environment_fields)
+        if specs != (self.spec, self.constant_spec):
+            raise DataError(f"{reader.path}: other fields than the shards before it")
+        for index in range(reader.num_trajectories):
+            states = reader.states(slice(index, index + 1)).astype(np.float64)
+            self.values.add(states)
+            self.changes.add(np.diff(states, axis=1))
+        if reader.environment_kind == "given" or not self.constants.count:
+            for environment in reader.environment():
+                self.constants.add(environment)
+
+    def table(self) -> dict[str, dict[str, Any]]:
+        table = self.values.table(self.spec)
+        for key, fields in self.changes.table(self.spec).items():
+            table[f"{key}_delta"] = fields
+        for key, fields in self.constants.table(self.constant_spec).items():
+            table[key].update(fields)
+        return table
+
+
 def compute_statistics(shards: Iterable[ShardReader]) -> bytes:
     """Return ``stats.yaml`` of the given shards.
 
@@ -78,29 +108,13 @@ def compute_statistics(shards: Iterable[ShardReader]) -> bytes:
     DataError
         When there is no shard or a standard deviation is not finite.
     """
-    values = changes = constants = spec = environment_spec = None
+    moments: _FieldMoments | None = None
     for reader in shards:
-        if spec is None or environment_spec is None:
-            spec, environment_spec = reader.fields, reader.environment_fields
-            values, changes = _Moments(spec.num_channels), _Moments(spec.num_channels)
-            constants = _Moments(environment_spec.num_channels)
-        if (reader.fields, reader.environment_fields) != (spec, environment_spec):
-            raise DataError(f"{reader.path}: other fields than the shards before it")
-        assert values and changes and constants
-        for index in range(reader.num_trajectories):
-            states = reader.states(slice(index, index + 1)).astype(np.float64)
-            values.add(states)
-            changes.add(np.diff(states, axis=1))
-        if reader.environment_kind == "given" or not constants.count:
-            for environment in reader.environment():
-                constants.add(environment)
-    if not (spec and values and changes and constants and environment_spec is not None):
+        moments = moments or _FieldMoments(reader)
+        moments.add(reader)
+    if moments is None:
         raise DataError("statistics need at least one training trajectory")
-    table = values.table(spec)
-    for key, fields in changes.table(spec).items():
-        table[f"{key}_delta"] = fields
-    for key, fields in constants.table(environment_spec).items():
-        table[key].update(fields)
+    table = moments.table()
     _check_finite(table)
     return yaml.safe_dump({key: table[key] for key in KEYS}, sort_keys=True).encode()
 

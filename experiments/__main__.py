@@ -80,7 +80,9 @@ def _run(name: str, words: list[str]) -> int:
         print(f"pde-sym {name}: {line}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print(f"pde-sym {name}: interrupted; repeat the command to go on", file=sys.stderr)
+        print(
+            f"pde-sym {name}: interrupted; repeat the command to go on", file=sys.stderr
+        )
         return 128 + signal.SIGINT
     except BrokenPipeError:
         # The reader of a pipe went away: not an error of ours.

@@ -13,7 +13,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     table = [describe(system) for system in SYSTEMS]
-    print(json.dumps(table, indent=1) if arguments.json else "\n\n".join(map(_text, table)))
+    print(
+        json.dumps(table, indent=1)
+        if arguments.json
+        else "\n\n".join(map(_text, table))
+    )
     return 0
 
 
@@ -32,7 +36,7 @@ def describe(system: type[System]) -> dict[str, Any]:
 
 
 def _describe_term(kind: type[BreakingTerm], intact: frozenset[str]) -> dict[str, Any]:
-    term = kind()
+    term = kind.model_validate({})
     return {
         "name": term.kind,
         "equation": kind.equation,

@@ -51,10 +51,8 @@ class Defect:
 def turned_back(
     step: Step, states: Tensor, elements: Iterable[GroupElement], action: Action
 ) -> Tensor:
-    """Return ``g^-1 f(g x)`` for every element, ``(elements, batch, channels, x, y)``."""
-    return torch.stack(
-        [action(g.inverse(), step(action(g, states))) for g in elements]
-    )
+    """Return ``g^-1 f(g x)`` per element, ``(elements, batch, channels, x, y)``."""
+    return torch.stack([action(g.inverse(), step(action(g, states))) for g in elements])
 
 
 def defects(
@@ -108,7 +106,7 @@ def semidirect(first: Group, second: Group) -> tuple[GroupElement, ...]:
 
 
 def translation_lie_derivative(
-    step: Step, states: Tensor, action: Action, fraction: float = 1e-3
+    step: Step, states: Tensor, fraction: float = 1e-3
 ) -> float:
     """Return ``E ||L f|| / ||f||`` for the generator of shifts, both axes together.
 

@@ -11,7 +11,7 @@ This is the readable reference and the path for GPUs; `pde_sym.kernels.flux_form
 the same operator in compiled loops.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -87,7 +87,7 @@ class FluxForm:
         return rate if forcing is None else rate + forcing
 
     def spectral_bounds(self, slope: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
-        """Return bounds per trajectory on the real and imaginary spectrum, ``(batch,)``.
+        """Return bounds on the real and imaginary spectrum, each ``(batch,)``.
 
         Gershgorin's circles: the eigenvalues lie in ``[-real, 0] x [-imag, imag]``.
         They depend on the coefficients by sums and a maximum over the grid, which
@@ -98,7 +98,12 @@ class FluxForm:
         slope
             Bound on w'(u), for the nonlinear operator.
         """
-        row = self.face_x + self.face_x.roll(1, -2) + self.face_y + self.face_y.roll(1, -1)
+        row = (
+            self.face_x
+            + self.face_x.roll(1, -2)
+            + self.face_y
+            + self.face_y.roll(1, -1)
+        )
         if self.diagonal is not None:
             d = self.diagonal.abs()
             row = row + d + d.roll((1, 1), (-2, -1)) + d.roll(1, -2) + d.roll(1, -1)
@@ -109,31 +114,19 @@ class FluxForm:
         real = (row * scale).amax((-2, -1))
         if self.wind_x is None or self.wind_y is None:
             return real, torch.zeros_like(real)
-        wind = sum(
-            f.abs() + f.abs().roll(1, axis)
-            for f, axis in ((self.wind_x, -2), (self.wind_y, -1))
-        )
+        wind = self.wind_x.abs() + self.wind_x.abs().roll(1, -2)
+        wind = wind + self.wind_y.abs() + self.wind_y.abs().roll(1, -1)
         return real, (wind * scale).amax((-2, -1))
 
     def select(self, index: int) -> "FluxForm":
         """Return the operator of one trajectory, with batch 1."""
 
-        def pick(values: Tensor | None) -> Tensor | None:
-            return values if values is None else values[min(index, len(values) - 1)][None]
+        def pick(name: str) -> Tensor | None:
+            values = getattr(self, name)
+            return None if values is None else values[min(index, len(values) - 1)][None]
 
-        face_x, face_y = pick(self.face_x), pick(self.face_y)
-        assert face_x is not None and face_y is not None
-        return FluxForm(
-            face_x,
-            face_y,
-            pick(self.diagonal),
-            pick(self.wind_x),
-            pick(self.wind_y),
-            pick(self.sink),
-            pick(self.inverse_capacity),
-            pick(self.source),
-            self.nonlinearity,
-        )
+        names = [f.name for f in fields(self) if f.name != "nonlinearity"]
+        return replace(self, **{name: pick(name) for name in names})
 
 
 def _ahead(u: Tensor, axis: int) -> Tensor:

@@ -51,7 +51,11 @@ class RandomField(Frozen):
         mx, my = np.meshgrid(span, span, indexing="ij")
         square = mx**2 + my**2
         # One mode of each pair +-m: the other one is its conjugate.
-        half = (square > 0) & (square <= self.modes**2) & ((mx > 0) | ((mx == 0) & (my > 0)))
+        half = (
+            (square > 0)
+            & (square <= self.modes**2)
+            & ((mx > 0) | ((mx == 0) & (my > 0)))
+        )
         z = generator.standard_normal((*mx.shape, 2)) @ np.array([1.0, 1j])
         amplitude = np.where(half, z * (1.0 + square) ** (-self.slope / 2), 0.0)
         amplitude /= np.sqrt(0.5 * np.sum(np.abs(amplitude) ** 2))

@@ -65,7 +65,7 @@ def integral_coefficients(z: Array, lam: float, degree: int) -> Array:
     y = np.cos(np.pi * (np.arange(n) + 0.5) / n)
     x = np.asarray(z)[:, None] * (1 - y)[None, :]
     values = (2 / lam) * np.asarray(z)[:, None] * -np.expm1(-x) / x
-    coefficients = dct(values, type=2, axis=1) / n
+    coefficients = np.asarray(dct(values, type=2, axis=1)) / n
     coefficients[:, 0] /= 2
     return coefficients[:, : degree + 1]
 

@@ -74,7 +74,7 @@ def _fill(padded: Array, u: Array) -> None:
 
 
 @njit(cache=True)
-def _rate(w, u, fx, fy, diagonal, wx, wy, sink, inverse_capacity, out) -> None:  # noqa: ANN001
+def _rate(w, u, fx, fy, diagonal, wx, wy, sink, inverse_capacity, out) -> None:
     """Write the homogeneous right-hand side for ghosted potential w and state u."""
     nx, ny = out.shape
     for i in range(nx):
@@ -117,17 +117,17 @@ def _rate(w, u, fx, fy, diagonal, wx, wy, sink, inverse_capacity, out) -> None: 
 
 
 @njit(cache=True)
-def _series(  # noqa: ANN202
-    u,  # noqa: ANN001
-    lam,  # noqa: ANN001
-    coefficients,  # noqa: ANN001
-    fx,  # noqa: ANN001
-    fy,  # noqa: ANN001
-    diagonal,  # noqa: ANN001
-    wx,  # noqa: ANN001
-    wy,  # noqa: ANN001
-    sink,  # noqa: ANN001
-    inverse_capacity,  # noqa: ANN001
+def _series(
+    u,
+    lam,
+    coefficients,
+    fx,
+    fy,
+    diagonal,
+    wx,
+    wy,
+    sink,
+    inverse_capacity,
 ):
     nx, ny = u.shape
     outputs, terms = coefficients.shape

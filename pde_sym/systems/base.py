@@ -12,17 +12,19 @@ as the conductivity of a medium with bubbles; its channels may be none at all.
 import abc
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import Tensor
 
 from pde_sym.config import Frozen
 from pde_sym.fields import FieldSpec
 from pde_sym.grid import PeriodicGrid
-from pde_sym.symmetry import FULL, Subgroup
+from pde_sym.groups import FULL, Subgroup
+
+if TYPE_CHECKING:  # a system describes itself without torch, which is slow to import
+    from torch import Tensor
 
 
 class Property(StrEnum):
@@ -86,18 +88,18 @@ class Invariant:
     meaning: str
 
 
-Budget = dict[str, Tensor]
+Budget: TypeAlias = "dict[str, Tensor]"
 """Per invariant: value, rate or change, one number per trajectory."""
 
 
 class Solver(Protocol):
     """A step function over one frame that also integrates the budgets."""
 
-    def __call__(self, state: Tensor) -> Tensor:
+    def __call__(self, state: "Tensor") -> "Tensor":
         """Return the state ``(batch, channels, x, y)`` one frame later."""
         ...
 
-    def step(self, state: Tensor) -> tuple[Tensor, Budget]:
+    def step(self, state: "Tensor") -> "tuple[Tensor, Budget]":
         """Return the next state and the expected change of each invariant.
 
         The change is the integral of `System.rates`, by quadrature at the solver's
@@ -137,7 +139,7 @@ class System(Frozen, abc.ABC):
         """Draw an environment ``(channels, x, y)``."""
 
     @abc.abstractmethod
-    def solver(self, grid: PeriodicGrid, environment: Tensor, dt: float) -> Solver:
+    def solver(self, grid: PeriodicGrid, environment: "Tensor", dt: float) -> Solver:
         """Return the step over a frame of length `dt`.
 
         `environment` is ``(batch, channels, x, y)``, or has batch 1 for all.
@@ -145,12 +147,14 @@ class System(Frozen, abc.ABC):
 
     @abc.abstractmethod
     def measure(
-        self, state: Tensor, grid: PeriodicGrid, environment: Tensor
-    ) -> Budget:
+        self, state: "Tensor", grid: PeriodicGrid, environment: "Tensor"
+    ) -> "Budget":
         """Return each invariant of a state ``(batch, channels, x, y)``."""
 
     @abc.abstractmethod
-    def rates(self, state: Tensor, grid: PeriodicGrid, environment: Tensor) -> Budget:
+    def rates(
+        self, state: "Tensor", grid: PeriodicGrid, environment: "Tensor"
+    ) -> "Budget":
         """Return the rate of each invariant, from its closed form."""
 
     @abc.abstractmethod

@@ -20,10 +20,11 @@ from pde_sym.integrators import (
     integral_coefficients,
 )
 from pde_sym.systems.base import Budget
-from pde_sym.systems.heat import Heat, weak_rates
+from pde_sym.systems.heat import Heat
+from pde_sym.systems.heat_dynamics import weak_rates
 
 LARGEST_PART = 8.0
-"""A frame is cut into parts with ``lam h`` at most this, for the budgets' quadrature."""
+"""A frame is cut into parts of ``lam h`` at most this, for the quadrature."""
 NODES = 12
 """Gauss-Legendre nodes per part; with them the budgets of data close to 1e-9."""
 RKL2_TOLERANCE = 1e-9
@@ -168,9 +169,7 @@ def _series(
         from pde_sym.kernels.flux_form import CompiledFluxForm
 
         compiled = CompiledFluxForm(operator)
-        return torch.from_numpy(
-            compiled.chebyshev_series(u.numpy(), lam, coefficients)
-        )
+        return torch.from_numpy(compiled.chebyshev_series(u.numpy(), lam, coefficients))
 
     def homogeneous(v: Tensor) -> Tensor:
         return operator.homogeneous(v[None])[0]
@@ -178,7 +177,7 @@ def _series(
     return chebyshev_series(homogeneous, u, lam, coefficients)
 
 
-def _rate(operator: FluxForm, u: Tensor):  # noqa: ANN202
+def _rate(operator: FluxForm, u: Tensor):
     """Return the right-hand side as a function, compiled on the CPU."""
     forcing = operator.forcing()
     extra = 0.0 if forcing is None else forcing[0]

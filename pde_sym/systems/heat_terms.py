@@ -10,7 +10,7 @@ from pydantic import Field
 from pde_sym.arrays import ArrayFile
 from pde_sym.errors import InputError
 from pde_sym.grid import PeriodicGrid
-from pde_sym.symmetry import FULL, GroupElement, Subgroup, point_group
+from pde_sym.groups import FULL, GroupElement, Subgroup, point_group
 from pde_sym.systems.base import BreakingTerm, Property
 
 Array = NDArray[np.float64]
@@ -78,7 +78,10 @@ class Anisotropy(BreakingTerm):
     def survivors(self) -> Subgroup:
         if math.isclose(self.angle % 45.0, 0.0, abs_tol=1e-9):
             diagonal = round(self.angle / 45.0) % 2
-            flips = [GroupElement(diagonal, flip=True), GroupElement(diagonal + 2, True)]
+            flips = [
+                GroupElement(diagonal, flip=True),
+                GroupElement(diagonal + 2, True),
+            ]
         else:
             flips = []
         return Subgroup.of("xy", [*point_group("C2"), *flips])
@@ -92,7 +95,7 @@ class Anisotropy(BreakingTerm):
 
     @property
     def along(self) -> float:
-        """``cos(2 angle)``, with its exact zeros and ones at multiples of 45 degrees."""
+        """``cos(2 angle)``, exactly 0 and +-1 at multiples of 45 degrees."""
         return _exact_cosine(2 * self.angle)
 
     @property

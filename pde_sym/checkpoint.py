@@ -1,0 +1,120 @@
+"""Checkpoints: a folder with tensors, state and hashes, whole or absent.
+
+    NAME/tensors.safetensors    weights and moments
+    NAME/state.json             everything else, plain JSON
+    NAME/MANIFEST.json          SHA-256 of both
+
+There is no pickle, so that loading a checkpoint runs no code.
+"""
+
+import hashlib
+import json
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from pde_sym.errors import DataError
+from pde_sym.store import files
+
+VERSION = 1
+_TENSORS, _STATE, _MANIFEST = "tensors.safetensors", "state.json", "MANIFEST.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Tensors by name, and the rest as JSON."""
+
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write `folder` so that it is whole or what it was before.
+
+    Raises
+    ------
+    OutputError
+        When the disk is full or refuses.
+    """
+    contents = {
+        _TENSORS: safetensors.torch.save(
+            {
+                name: t.detach().cpu().contiguous()
+                for name, t in checkpoint.tensors.items()
+            }
+        ),
+        _STATE: _json(checkpoint.state),
+    }
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+    contents[_MANIFEST] = _json({"version": VERSION, "sha256": hashes})
+    temporary = folder.parent / f"{files.TEMPORARY}{uuid.uuid4().hex}"
+    files.make_folder(temporary)
+    try:
+        for name, data in contents.items():
+            files.write_file(temporary / name, data)
+        files.replace_folder(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint; every byte is hashed before it is parsed.
+
+    Raises
+    ------
+    DataError
+        When a file is missing, damaged or of another version.
+    """
+    manifest = _parse(folder / _MANIFEST, files.read_file(folder / _MANIFEST, 1 << 16))
+    if manifest.get("version") != VERSION:
+        raise DataError(
+            f"{folder}: checkpoint version {manifest.get('version')!r}, this pde_sym "
+            f"reads version {VERSION}"
+        )
+    contents = {}
+    for name in (_TENSORS, _STATE):
+        contents[name] = files.read_file(folder / name, 1 << 34)
+        expected = manifest.get("sha256", {}).get(name)
+        if hashlib.sha256(contents[name]).hexdigest() != expected:
+            raise DataError(
+                f"{folder / name}: damaged, its hash is not the recorded one"
+            )
+    try:
+        tensors = safetensors.torch.load(contents[_TENSORS])
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise DataError(f"{folder / _TENSORS}: not readable ({error})") from error
+    return Checkpoint(tensors, _parse(folder / _STATE, contents[_STATE]))
+
+
+def latest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """Return the last valid checkpoint among ``step-*`` and why later ones were not.
+
+    The second item holds one line for each checkpoint that had to be passed over.
+    """
+    faults = []
+    for path in sorted(folder.glob("step-*"), reverse=True):
+        try:
+            return load_checkpoint(path), faults
+        except DataError as error:
+            faults.append(str(error))
+    return None, faults
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, sort_keys=True, indent=1, allow_nan=False).encode()
+
+
+def _parse(path: Path, data: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not valid JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: expected a JSON object")
+    return value

@@ -1,0 +1,324 @@
+"""The training loop: one flat loop, resumable to the bit.
+
+The order of the data is a pure function of (seed, epoch) and nothing else is random,
+so that weights, moments and the update number are the whole state of a run.
+"""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from pde_sym.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
+from pde_sym.config import Frozen
+from pde_sym.errors import DataError, SimulationError
+from pde_sym.metrics import vrmse
+from pde_sym.nn import split_parameters
+from pde_sym.nn.surrogate import Surrogate
+from pde_sym.simulate import rollout
+from pde_sym.store import files
+
+KEPT_CHECKPOINTS = 2
+
+
+class TrainConfig(Frozen):
+    """How a surrogate is trained."""
+
+    updates: PositiveInt = 2000
+    """Number of optimiser steps."""
+    batch_size: PositiveInt = 16
+    """Windows per step."""
+    unroll: PositiveInt = 2
+    """Frames that the surrogate predicts in a row before the loss is taken."""
+    learning_rate: PositiveFloat = 3e-3
+    """Peak rate of AdamW; it warms up and then follows a cosine to a hundredth."""
+    relaxed_rate: PositiveFloat = 1.0
+    """Factor on the rate of the weights that relax a symmetry."""
+    weight_decay: float = Field(default=1e-4, ge=0.0)
+    """Of every weight but the relaxed ones."""
+    penalty: float = Field(default=0.0, ge=0.0)
+    """Weight of the models' own penalty on relaxed weights."""
+    clip: PositiveFloat = 1.0
+    """Largest norm of the gradient."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Of the initial weights and the order of the data."""
+    trajectories: PositiveInt | None = None
+    """Training trajectories to use; subsets of one seed are nested. All when absent."""
+    evaluate_every: PositiveInt = 200
+    """Updates between validations; a checkpoint is written at each."""
+    horizon: PositiveInt = 10
+    """Steps of the rollouts that choose the best checkpoint."""
+
+    def rate(self, update: int) -> float:
+        """Return the learning rate of an update: warm-up over 5 %, then a cosine."""
+        warm = max(1, self.updates // 20)
+        if update < warm:
+            return self.learning_rate * (update + 1) / warm
+        phase = (update - warm) / max(1, self.updates - warm)
+        return self.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * phase)) / 2)
+
+
+class Windows(Protocol):
+    """Training data: windows of consecutive frames."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        """Return states ``(batch, frames, channels, x, y)`` and given fields."""
+        ...
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """Validation data: whole trajectories and their given fields."""
+
+    states: Tensor
+    given: Tensor | None
+
+
+def window_loss(surrogate: Surrogate, states: Tensor, given: Tensor | None) -> Tensor:
+    """Return the mean VRMSE of the frames predicted from the first one."""
+    predicted, state = [], states[:, 0]
+    for _ in range(states.shape[1] - 1):
+        state = surrogate(state, given)
+        predicted.append(state)
+    return vrmse(torch.stack(predicted, 1), states[:, 1:]).mean()
+
+
+@torch.no_grad()
+def rollout_error(surrogate: Surrogate, data: Rollouts, horizon: int) -> Tensor:
+    """Return the VRMSE of rollouts from frame 0, ``(trajectories, steps)``."""
+    steps = min(horizon, data.states.shape[1] - 1)
+    was_training = surrogate.training
+    surrogate.eval()
+    try:
+        predicted = rollout(
+            lambda u: surrogate(u, data.given), data.states[:, 0], steps
+        )
+    finally:
+        surrogate.train(was_training)
+    return vrmse(predicted[:, 1:], data.states[:, 1 : steps + 1])
+
+
+def batch_indices(seed: int, update: int, batch_size: int, total: int) -> list[int]:
+    """Return the windows of an update: epoch after epoch, each in its own order."""
+    result: list[int] = []
+    position = update * batch_size
+    while len(result) < batch_size:
+        epoch, offset = divmod(position + len(result), total)
+        sequence = np.random.SeedSequence(seed, spawn_key=(epoch,))
+        order = np.random.Generator(np.random.Philox(sequence)).permutation(total)
+        result += order[offset : offset + batch_size - len(result)].tolist()
+    return result
+
+
+def make_optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """Return AdamW with the relaxed weights outside weight decay.
+
+    Decay would pull a relaxed weight towards the strict model whatever the data say.
+    """
+    plain, relaxed = split_parameters(model)
+    groups = [
+        {"params": plain, "weight_decay": config.weight_decay, "factor": 1.0},
+        {"params": relaxed, "weight_decay": 0.0, "factor": config.relaxed_rate},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=config.learning_rate
+    )
+
+
+def fit(
+    surrogate: Surrogate,
+    train: Windows,
+    valid: Rollouts,
+    config: TrainConfig,
+    folder: Path,
+    *,
+    report: Callable[[dict[str, Any]], None] = lambda _: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Train in `folder`, from its last checkpoint if there is one.
+
+    Writes ``checkpoints/step-*``, ``best/step-*`` and ``metrics.jsonl``.
+
+    Parameters
+    ----------
+    report
+        Called with each row of metrics, and with ``{"update": n}`` between them.
+    stop
+        Asked before every update; when true the state is saved and the loop ends.
+
+    Returns
+    -------
+    bool
+        Whether the training is complete.
+
+    Raises
+    ------
+    SimulationError
+        When the loss is not finite; it names update and windows.
+    """
+    optimiser = make_optimiser(surrogate, config)
+    files.make_folder(folder / "checkpoints")
+    files.make_folder(folder / "best")
+    update, best = _resume(surrogate, optimiser, folder)
+    surrogate.train()
+    while True:
+        done = update >= config.updates
+        if update % config.evaluate_every == 0 or done:
+            error = float(rollout_error(surrogate, valid, config.horizon).mean())
+            row = {"update": update, "valid_vrmse": error, **_relaxation(surrogate)}
+            if error < best:
+                best = error
+                _save(folder / "best", surrogate, None, update, best)
+            _log(folder, row)
+            report(row)
+            _save(folder / "checkpoints", surrogate, optimiser, update, best)
+        if done:
+            return True
+        if stop():
+            _save(folder / "checkpoints", surrogate, optimiser, update, best)
+            return False
+        indices = batch_indices(config.seed, update, config.batch_size, len(train))
+        states, given = train.batch(indices)
+        loss = window_loss(surrogate, states, given)
+        if config.penalty:
+            loss = loss + config.penalty * surrogate.penalty()
+        if not loss.isfinite():
+            raise SimulationError(
+                f"the loss is not finite at update {update}, windows {indices}; lower "
+                "the learning rate; the last checkpoint is kept"
+            )
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(surrogate.parameters(), config.clip)
+        for group in optimiser.param_groups:
+            group["lr"] = config.rate(update) * group["factor"]
+        optimiser.step()
+        update += 1
+        if update % 20 == 0:
+            row = {"update": update, "loss": loss.item(), "rate": config.rate(update)}
+            _log(folder, row)
+            report(row)
+
+
+def load_best(surrogate: Surrogate, folder: Path) -> dict[str, Any]:
+    """Load the best weights of a run into `surrogate`; return update and error.
+
+    Raises
+    ------
+    DataError
+        When there is no whole checkpoint, or it belongs to another model.
+    """
+    checkpoint, faults = latest_checkpoint(folder / "best")
+    if checkpoint is None:
+        reason = faults[0] if faults else "the run has no checkpoint yet"
+        raise DataError(f"{folder}: {reason}")
+    _load_model(surrogate, checkpoint, folder)
+    return checkpoint.state
+
+
+def _relaxation(surrogate: Surrogate) -> dict[str, float]:
+    return {"relaxation": float(surrogate.relaxation())}
+
+
+def _save(
+    folder: Path,
+    surrogate: Surrogate,
+    optimiser: torch.optim.AdamW | None,
+    update: int,
+    best: float,
+) -> None:
+    tensors = {f"model.{k}": v for k, v in surrogate.state_dict().items()}
+    if optimiser is not None:
+        names = {p: name for name, p in surrogate.named_parameters()}
+        for parameter, moments in optimiser.state.items():
+            for key, value in moments.items():
+                tensors[f"optimiser.{key}.{names[parameter]}"] = value
+    state = {"update": update, "best": None if math.isinf(best) else best.hex()}
+    save_checkpoint(folder / f"step-{update:08d}", Checkpoint(tensors, state))
+    keep = 1 if optimiser is None else KEPT_CHECKPOINTS
+    files.remove_folders(sorted(folder.glob("step-*"))[:-keep])
+
+
+def _resume(
+    surrogate: Surrogate, optimiser: torch.optim.AdamW, folder: Path
+) -> tuple[int, float]:
+    """Load the last checkpoint; return its update and the best error so far."""
+    for part in ("checkpoints", "best"):
+        files.remove_folders(folder.joinpath(part).glob(f"{files.TEMPORARY}*"))
+    checkpoint, _ = latest_checkpoint(folder / "checkpoints")
+    if checkpoint is None:
+        _truncate_log(folder, -1)
+        files.remove_folders(folder.joinpath("best").glob("step-*"))
+        return 0, math.inf
+    _load_model(surrogate, checkpoint, folder)
+    for name, parameter in surrogate.named_parameters():
+        moments = {
+            key.split(".", 2)[1]: value.clone()
+            for key, value in checkpoint.tensors.items()
+            if key.startswith("optimiser.") and key.split(".", 2)[2] == name
+        }
+        if moments:
+            optimiser.state[parameter] = moments
+    update = int(checkpoint.state["update"])
+    # What a killed run wrote after this checkpoint will be written again.
+    _truncate_log(folder, update)
+    best = checkpoint.state["best"]
+    return update, math.inf if best is None else float.fromhex(best)
+
+
+def _load_model(surrogate: Surrogate, checkpoint: Checkpoint, folder: Path) -> None:
+    weights = {
+        name.removeprefix("model."): value
+        for name, value in checkpoint.tensors.items()
+        if name.startswith("model.")
+    }
+    try:
+        surrogate.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"{folder}: the checkpoint is of another model ({reason})"
+        ) from error
+
+
+def _log(folder: Path, row: dict[str, Any]) -> None:
+    """Append a row to ``metrics.jsonl``; a half-written last line is dropped later."""
+    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, allow_nan=False) + "\n")
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of ``metrics.jsonl``, without a last line that was cut off."""
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        return []
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number == len(path.read_text(encoding="utf-8").splitlines()):
+                break
+            raise DataError(f"{path}: line {number} is not JSON") from error
+    return rows
+
+
+def _truncate_log(folder: Path, update: int) -> None:
+    """Keep the rows up to a checkpoint; the evaluation at it comes again."""
+    rows = [
+        row
+        for row in read_log(folder)
+        if row["update"] < update or (row["update"] == update and "loss" in row)
+    ]
+    text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+    if text or (folder / "metrics.jsonl").exists():
+        files.write_file(folder / "metrics.jsonl", text.encode())

@@ -7,7 +7,7 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="`py3nj` package not found")
     from escnn import gspaces
     from escnn.group import Representation, directsum
-    from escnn.gspaces import GSpace2D
+    from escnn.gspaces import GSpace
     from escnn.nn import FieldType
 
-__all__ = ["FieldType", "GSpace2D", "Representation", "directsum", "gspaces"]
+__all__ = ["FieldType", "GSpace", "Representation", "directsum", "gspaces"]

@@ -22,7 +22,7 @@ from pde_sym.errors import InputError
 from pde_sym.fields import Field, FieldSpec, Rank
 from pde_sym.nn._escnn import (
     FieldType,
-    GSpace2D,
+    GSpace,
     Representation,
     directsum,
     gspaces,
@@ -33,7 +33,7 @@ _ESCNN_TO_XY = np.array([[0.0, -1.0], [1.0, 0.0]])
 
 
 @functools.cache
-def gspace(name: str) -> GSpace2D:
+def gspace(name: str) -> GSpace:
     """Return the plane with the group ``C<N>`` (turns) or ``D<N>`` (turns, flips).
 
     Raises
@@ -55,7 +55,7 @@ def gspace(name: str) -> GSpace2D:
     return gspaces.trivialOnR2() if order == 1 else gspaces.rot2dOnR2(order)
 
 
-def element_matrix(space: GSpace2D, element: Any) -> NDArray[np.float64]:
+def element_matrix(space: GSpace, element: Any) -> NDArray[np.float64]:
     """Return the matrix M(g), shape (2, 2), of an element of the space's group."""
     if len(space.fibergroup.elements) == 1:
         return np.eye(2)
@@ -65,13 +65,13 @@ def element_matrix(space: GSpace2D, element: Any) -> NDArray[np.float64]:
 
 
 @functools.cache
-def is_exact_on_grid(space: GSpace2D) -> bool:
+def is_exact_on_grid(space: GSpace) -> bool:
     """Return whether every element maps the square grid onto itself."""
     matrices = [element_matrix(space, g) for g in space.fibergroup.elements]
     return all(np.array_equal(m, np.rint(m)) for m in matrices)
 
 
-def field_type(spec: FieldSpec, space: GSpace2D) -> FieldType:
+def field_type(spec: FieldSpec, space: GSpace) -> FieldType:
     """Return how the channels of `spec` transform, field by field.
 
     Raises
@@ -82,12 +82,12 @@ def field_type(spec: FieldSpec, space: GSpace2D) -> FieldType:
     return FieldType(space, [_representation(field, space) for field in spec])
 
 
-def regular_type(space: GSpace2D, num_fields: int) -> FieldType:
+def regular_type(space: GSpace, num_fields: int) -> FieldType:
     """Return `num_fields` regular fields: one channel per group element each."""
     return FieldType(space, num_fields * [space.regular_repr])
 
 
-def _representation(field: Field, space: GSpace2D) -> Representation:
+def _representation(field: Field, space: GSpace) -> Representation:
     if field.rank is Rank.VECTOR:
         if field.components != 2:
             raise InputError(
@@ -103,7 +103,7 @@ def _representation(field: Field, space: GSpace2D) -> Representation:
 
 
 @functools.cache
-def _standard(space: GSpace2D) -> Representation:
+def _standard(space: GSpace) -> Representation:
     """Return the representation whose matrices are M(g) themselves."""
     elements = space.fibergroup.elements
     for irrep in space.fibergroup.irreps():
@@ -116,7 +116,7 @@ def _standard(space: GSpace2D) -> Representation:
     return directsum(along, name="standard")
 
 
-def _matching(space: GSpace2D, character: Any) -> Representation:
+def _matching(space: GSpace, character: Any) -> Representation:
     """Return the one-dimensional irrep with the given function of M(g)."""
     group = space.fibergroup
     wanted = [character(element_matrix(space, g)) for g in group.elements]

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pde_sym.errors import InputError
-from pde_sym.nn._escnn import GSpace2D, Representation
+from pde_sym.nn._escnn import GSpace, Representation
 from pde_sym.nn.field_types import element_matrix, is_exact_on_grid, iter_irreps
 
 Array = NDArray[np.float64]
@@ -50,7 +50,7 @@ class _Part:
 
 
 @functools.cache
-def _parts(space: GSpace2D) -> tuple[_Part, ...]:
+def _parts(space: GSpace) -> tuple[_Part, ...]:
     """Return the irreps, the trivial one first, named as in pde_sym.symmetry."""
     group = space.fibergroup
     matrices = [element_matrix(space, g) for g in group.elements]
@@ -72,7 +72,7 @@ def _parts(space: GSpace2D) -> tuple[_Part, ...]:
     return tuple(parts[key] for key in sorted(parts))
 
 
-def resolve_band(space: GSpace2D, band: Band) -> Literal["full", "rings"]:
+def resolve_band(space: GSpace, band: Band) -> Literal["full", "rings"]:
     """Return the band that ``auto`` stands for: full where the grid allows it.
 
     Raises
@@ -91,7 +91,7 @@ def resolve_band(space: GSpace2D, band: Band) -> Literal["full", "rings"]:
     return "full" if is_exact and band != "rings" else "rings"
 
 
-def part_names(space: GSpace2D, band: Band = "auto") -> tuple[str, ...]:
+def part_names(space: GSpace, band: Band = "auto") -> tuple[str, ...]:
     """Return the names of the parts, the trivial one first."""
     names = tuple(part.name for part in _parts(space))
     return names if resolve_band(space, band) == "full" else (*names, COMPLEMENT)
@@ -100,7 +100,7 @@ def part_names(space: GSpace2D, band: Band = "auto") -> tuple[str, ...]:
 def kernel_basis(
     rho_in: Representation,
     rho_out: Representation,
-    space: GSpace2D,
+    space: GSpace,
     kernel_size: int,
     band: Band = "auto",
     parts: tuple[str, ...] | None = None,
@@ -155,7 +155,7 @@ def check_kernel_size(kernel_size: int) -> None:
 def _basis(
     rho_in: Representation,
     rho_out: Representation,
-    space: GSpace2D,
+    space: GSpace,
     kernel_size: int,
     band: Literal["full", "rings"],
     name: str,
@@ -174,7 +174,7 @@ def part_energies(
     kernels: Tensor,
     rho_in: Representation,
     rho_out: Representation,
-    space: GSpace2D,
+    space: GSpace,
     band: Band = "auto",
 ) -> dict[str, float]:
     """Return ``||K_sigma||^2`` of kernels ``(n, o, i, k, k)``, summed over n."""
@@ -197,7 +197,7 @@ def part_energies(
 
 @functools.cache
 def _pair_parts(
-    space: GSpace2D,
+    space: GSpace,
     psi_in: Any,
     psi_out: Any,
     kernel_size: int,
@@ -257,7 +257,7 @@ class _Block:
 
 @functools.cache
 def _blocks(
-    space: GSpace2D, kernel_size: int, band: Literal["full", "rings"]
+    space: GSpace, kernel_size: int, band: Literal["full", "rings"]
 ) -> tuple[_Block, ...]:
     matrices = [element_matrix(space, g) for g in space.fibergroup.elements]
     make = _pixel_orbits if band == "full" else _ring_harmonics

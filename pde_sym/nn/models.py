@@ -9,6 +9,7 @@ import itertools
 from abc import abstractmethod
 from typing import Annotated, Literal, Self, TypeVar
 
+import torch
 from pydantic import (
     Field,
     NonNegativeInt,
@@ -259,7 +260,9 @@ def match_width(config: _Config, task: Task, num_parameters: int) -> _Config:
 
     def at(width: int) -> tuple[_Config, int]:
         candidate = config.model_copy(update={"width": width})
-        return candidate, count_parameters(candidate.build(task))
+        # Counting must not change the weights that are drawn afterwards.
+        with torch.random.fork_rng(devices=[]):
+            return candidate, count_parameters(candidate.build(task))
 
     upper = 1
     while at(upper)[1] < num_parameters:
@@ -272,15 +275,14 @@ def match_width(config: _Config, task: Task, num_parameters: int) -> _Config:
             lower = middle
         else:
             upper = middle
-    best, count = min(
-        (at(width) for width in {max(lower, 1), upper}),
-        key=lambda found: abs(found[1] - num_parameters),
-    )
+    found = [at(width) for width in range(max(lower, 1), upper + 1)]
+    best, count = min(found, key=lambda pair: abs(pair[1] - num_parameters))
     if abs(count - num_parameters) > MATCH_TOLERANCE * num_parameters:
         raise InputError(
             f"no width brings {type(config).__name__} within 10 % of "
-            f"{num_parameters} parameters: width {best.width} has {count}; "
-            "change the depth, the kernel size or the number of parameters"
+            f"{num_parameters} parameters: "
+            + ", ".join(f"width {c.width} has {n}" for c, n in found)
+            + "; ask for one of these numbers, or change the depth or the kernel size"
         )
     return best
 

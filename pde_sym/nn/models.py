@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 from torch import nn
+from typing_extensions import override
 
 from pde_sym.config import Frozen
 from pde_sym.errors import InputError
@@ -177,6 +178,7 @@ class StrictConfig(_SteerableFamily):
 
     kind: Literal["strict"] = "strict"
 
+    @override
     def relaxation(self, task: Task) -> Relaxation:
         return Strict()
 
@@ -252,10 +254,13 @@ _Config = TypeVar("_Config", bound=_Family)
 def match_width(config: _Config, task: Task, num_parameters: int) -> _Config:
     """Return `config` with the width whose parameter count is nearest.
 
+    A width step changes the count by about ``2 / width``: small budgets of wide
+    representations may have no match.
+
     Raises
     ------
     InputError
-        When no width comes within 10 % of `num_parameters`.
+        When no width comes within 10 % of `num_parameters`; it lists the nearest.
     """
 
     def at(width: int) -> tuple[_Config, int]:

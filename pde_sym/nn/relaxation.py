@@ -27,9 +27,27 @@ class Relaxation(Frozen):
         """The highest Fourier mode of the factors in position."""
         return 0
 
-    def kernel_parts(self, available: tuple[str, ...]) -> tuple[str, ...]:
-        """Return which of the `available` non-trivial kernel parts are learned."""
+    @property
+    def learned_parts(self) -> tuple[str, ...] | None:
+        """Names of the kernel parts that are learned; None means all."""
         return ()
+
+    def kernel_parts(self, available: tuple[str, ...]) -> tuple[str, ...]:
+        """Return which of the `available` non-trivial kernel parts are learned.
+
+        Raises
+        ------
+        InputError
+            When a part is asked for that is not available.
+        """
+        if self.learned_parts is None:
+            return available
+        for name in self.learned_parts:
+            if name not in available:
+                raise InputError(
+                    f"part {name!r}: expected some of {', '.join(available) or 'none'}"
+                )
+        return tuple(dict.fromkeys(self.learned_parts))
 
 
 class Strict(Relaxation):
@@ -81,12 +99,6 @@ class Isotypic(Relaxation):
     def modes(self) -> int:
         return self.position_modes
 
-    def kernel_parts(self, available: tuple[str, ...]) -> tuple[str, ...]:
-        if self.parts is None:
-            return available
-        for name in self.parts:
-            if name not in available:
-                raise InputError(
-                    f"part {name!r}: expected some of {', '.join(available) or 'none'}"
-                )
-        return tuple(dict.fromkeys(self.parts))
+    @property
+    def learned_parts(self) -> tuple[str, ...] | None:
+        return self.parts

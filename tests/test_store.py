@@ -1,0 +1,361 @@
+"""A shard is The Well's file, comes back as it was, and never reaches HDF5 damaged."""
+
+import dataclasses
+import errno
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from pde_sym.errors import DataError, InputError, OutputError
+from pde_sym.fields import Field, FieldSpec, Rank
+from pde_sym.grid import PeriodicGrid
+from pde_sym.store import EnvironmentKind, Shard, encode, files, open_shard, write_file
+
+GRID = PeriodicGrid(shape=(8, 6), lengths=(1.0, 2.0))
+FIELDS = FieldSpec.of(
+    Field(name="velocity", rank=Rank.VECTOR, components=2),
+    Field(name="temperature", unit="K"),
+    Field(name="vorticity", rank=Rank.PSEUDOSCALAR, prognostic=False),
+)
+CONSTANTS = FieldSpec.of(
+    Field(name="conductivity", prognostic=False),
+    Field(name="wind", rank=Rank.VECTOR, components=2, prognostic=False),
+)
+
+
+def make_shard(
+    kind: EnvironmentKind = "hidden",
+    dtype: type = np.float32,
+    num: int = 3,
+    constants: FieldSpec = CONSTANTS,
+) -> Shard:
+    rng = np.random.default_rng(1)
+    lead = 1 if kind == "hidden" else num
+    return Shard(
+        states=rng.normal(size=(num, 4, 4, *GRID.shape)).astype(dtype),
+        fields=FIELDS,
+        environment=rng.normal(size=(lead, constants.num_channels, *GRID.shape)).astype(
+            dtype
+        ),
+        environment_fields=constants,
+        environment_kind=kind,
+        times=np.arange(4) * 0.25,
+        grid=GRID,
+        scalars={"viscosity": 0.5, "strength_beta": 0.0},
+        invariants={"energy": rng.normal(size=(num, 4))},
+        budgets={"energy": rng.normal(size=(num, 4))},
+        system="flow",
+        config={"seed": 3, "system": {"kind": "flow"}},
+    )
+
+
+def save(folder: Path, data: bytes) -> tuple[Path, str]:
+    path = folder / "shard.hdf5"
+    path.write_bytes(data)
+    return path, hashlib.sha256(data).hexdigest()
+
+
+def flags(place: Any) -> tuple[bool, bool]:
+    values = place.attrs["sample_varying"], place.attrs["time_varying"]
+    assert all(isinstance(v, np.bool_) for v in values)
+    return bool(values[0]), bool(values[1])
+
+
+def check_by_the_book(path: Path, shard: Shard) -> None:
+    """Check The Well's rules from its documentation, with h5py alone."""
+    num, frames = shard.states.shape[:2]
+    with h5py.File(path, "r") as opened:
+        file: Any = opened
+        attrs = file.attrs
+        assert attrs["dataset_name"] == "flow"
+        assert attrs["grid_type"] == "cartesian"
+        assert (attrs["n_spatial_dims"], attrs["n_trajectories"]) == (2, num)
+        assert attrs["n_spatial_dims"].dtype == np.int64
+        assert list(attrs["simulation_parameters"]) == list(shard.scalars)
+        assert list(file["dimensions"].attrs["spatial_dims"]) == ["x", "y"]
+        assert flags(file["dimensions/time"]) == (False, True)
+        assert file["dimensions/time"].dtype == np.float64
+        for axis, name in enumerate("xy"):
+            points = file["dimensions"][name]
+            assert flags(points) == (False, False)
+            n, length = GRID.shape[axis], GRID.lengths[axis]
+            np.testing.assert_allclose(points[()], np.arange(n) * length / n)
+            side = file[f"boundary_conditions/{name}_periodic"]
+            assert side.attrs["bc_type"] == "PERIODIC"
+            assert list(side.attrs["associated_dims"]) == [name]
+            assert list(side.attrs["associated_fields"]) == []
+            assert flags(side) == (False, False)
+            mask = side["mask"][()]
+            assert mask.dtype == np.bool_
+            assert np.flatnonzero(mask).tolist() == [0, n - 1]
+        scalars = file["scalars"]
+        names = [*shard.scalars, "energy", "energy_budget"]
+        assert list(scalars.attrs["field_names"]) == names
+        for name, value in shard.scalars.items():
+            assert scalars[name][()] == attrs[name] == value
+            assert flags(scalars[name]) == (False, False)
+        for name in names[2:]:
+            assert scalars[name].shape == (num, frames)
+            assert scalars[name].dtype == np.float64
+            assert flags(scalars[name]) == (True, True)
+        order = {
+            0: ["temperature", "vorticity", "conductivity"],
+            1: ["velocity", "wind"],
+        }
+        for rank in range(3):
+            group = file[f"t{rank}_fields"]
+            assert list(group.attrs["field_names"]) == order.get(rank, [])
+            for name in order.get(rank, []):
+                field = group[name]
+                constant = name in ("conductivity", "wind")
+                each = not constant or shard.environment_kind == "given"
+                lead = (num,) * each + (frames,) * (not constant)
+                assert field.shape == (*lead, *GRID.shape, *(2,) * rank)
+                assert flags(field) == (each, not constant)
+                assert field.attrs["dim_varying"].tolist() == [True, True]
+                assert field.attrs["dim_varying"].dtype == np.bool_
+                assert field.dtype == shard.states.dtype
+                assert field.fletcher32
+                assert field.compression is None
+                assert field.chunks[: len(lead)] == (1,) * len(lead)
+        np.testing.assert_array_equal(
+            file["t1_fields/velocity"][()], np.moveaxis(shard.states[:, :, :2], 2, -1)
+        )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", ["hidden", "given"])
+def test_file_follows_the_book_and_comes_back(
+    tmp_path: Path, kind: EnvironmentKind, dtype: type
+) -> None:
+    shard = make_shard(kind, dtype)
+    path, digest = save(tmp_path, encode(shard))
+    check_by_the_book(path, shard)
+    with open_shard(path, digest) as reader:
+        reader.check_schema()
+        back = reader.load()
+        part = reader.states(slice(1, 3), slice(0, 2))
+    np.testing.assert_array_equal(part, shard.states[1:3, :2])
+    for field in dataclasses.fields(Shard):
+        want, got = getattr(shard, field.name), getattr(back, field.name)
+        np.testing.assert_equal(got, want, err_msg=field.name)
+    assert back.states.dtype == dtype
+
+
+@pytest.mark.parametrize("kind", ["hidden", "given"])
+def test_no_environment_at_all(tmp_path: Path, kind: EnvironmentKind) -> None:
+    shard = make_shard(kind, constants=FieldSpec.of())
+    path, digest = save(tmp_path, encode(shard))
+    with open_shard(path, digest) as reader:
+        reader.check_schema()
+        assert reader.environment().shape == (1 if kind == "hidden" else 3, 0, 8, 6)
+
+
+def test_equal_shards_have_equal_bytes() -> None:
+    assert encode(make_shard("given")) == encode(make_shard("given"))
+
+
+def test_every_damage_is_found_before_hdf5_sees_a_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = encode(make_shard())
+    path, digest = save(tmp_path, data)
+    damaged = [
+        data[:i] + bytes([data[i] ^ 1 << i % 8]) + data[i + 1 :]
+        for i in range(0, len(data), 97)
+    ]
+    damaged += [data[:n] for n in range(0, len(data), 251)]
+    damaged += [data + b"\0", encode(make_shard("given"))]
+
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("HDF5 parsed a damaged file")
+
+    monkeypatch.setattr(h5py, "File", never)
+    for number, content in enumerate(damaged):
+        path.unlink()
+        path = tmp_path / f"{number}.hdf5"
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=f"{number}.hdf5: damaged or replaced"):
+            open_shard(path, digest)
+
+
+def rewrite(path: Path, edit: Any) -> str:
+    with h5py.File(path, "r+") as file:
+        edit(file)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def set_nan(file: Any) -> None:
+    file["t0_fields/temperature"][1, 2, 3, 4] = np.nan
+
+
+def drop_field(file: Any) -> None:
+    del file["t1_fields/velocity"]
+
+
+def link_outside(file: Any) -> None:
+    del file["t1_fields/velocity"]
+    file["t1_fields/velocity"] = h5py.ExternalLink("/etc/passwd", "/")
+
+
+def bomb(file: Any) -> None:
+    del file["t0_fields/temperature"]
+    file["t0_fields"].create_dataset(
+        "temperature", shape=(3, 4, 2**20, 2**20), dtype="f4", chunks=(1, 1, 8, 8)
+    )
+
+
+def whole_numbers(file: Any) -> None:
+    del file["t0_fields/temperature"]
+    file["t0_fields/temperature"] = np.zeros((3, 4, 8, 6), dtype=int)
+
+
+def no_config(file: Any) -> None:
+    del file.attrs["config"]
+
+
+def huge_time(file: Any) -> None:
+    del file["dimensions/time"]
+    file["dimensions/time"] = np.zeros((2, 2))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [set_nan, drop_field, link_outside, bomb, whole_numbers, no_config, huge_time],
+)
+def test_wrong_content_under_a_right_hash_is_one_error(
+    tmp_path: Path, edit: Any
+) -> None:
+    path, _ = save(tmp_path, encode(make_shard()))
+    digest = rewrite(path, edit)
+    with (
+        pytest.raises(DataError, match=r"shard\.hdf5: .*"),
+        open_shard(path, digest) as reader,
+    ):
+        reader.load()
+
+
+def attribute(place: str, name: str, value: Any) -> Any:
+    def edit(file: Any) -> None:
+        target = file if place == "/" else file[place]
+        if value is None:
+            del target.attrs[name]
+        else:
+            target.attrs[name] = value
+
+    edit.__name__ = f"{place}@{name}"
+    return edit
+
+
+def open_mask(file: Any) -> None:
+    file["boundary_conditions/x_periodic/mask"][:] = False
+
+
+def extra_dataset(file: Any) -> None:
+    file["t0_fields/extra"] = np.zeros(3)
+
+
+def wrong_coordinates(file: Any) -> None:
+    file["dimensions/x"][3] = 0.4
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        open_mask,
+        extra_dataset,
+        wrong_coordinates,
+        attribute("/", "grid_type", None),
+        attribute("/", "simulation_parameters", None),
+        attribute("/", "viscosity", 0.25),
+        attribute("dimensions/time", "time_varying", np.bool_(False)),
+        attribute("dimensions/time", "sample_varying", 0),
+        attribute("scalars", "field_names", ["viscosity"]),
+        attribute("scalars/energy", "sample_varying", np.bool_(False)),
+        attribute("t0_fields", "field_names", None),
+        attribute("t0_fields/temperature", "dim_varying", None),
+        attribute("t0_fields/temperature", "time_varying", np.bool_(False)),
+        attribute(
+            "t0_fields", "field_names", ["conductivity", "temperature", "vorticity"]
+        ),
+        attribute("boundary_conditions/y_periodic", "bc_type", "periodic"),
+        attribute("boundary_conditions/y_periodic", "associated_dims", ["x"]),
+        attribute("boundary_conditions/y_periodic", "associated_fields", None),
+    ],
+    ids=lambda edit: edit.__name__,
+)
+def test_schema_check_finds_every_broken_rule(tmp_path: Path, edit: Any) -> None:
+    path, _ = save(tmp_path, encode(make_shard()))
+    digest = rewrite(path, edit)
+    with pytest.raises(DataError), open_shard(path, digest) as reader:
+        reader.check_schema()
+
+
+def test_numbers_that_are_not_finite_are_not_stored() -> None:
+    shard = make_shard()
+    shard.states[0, 0, 0, 0, 0] = np.inf
+    with pytest.raises(DataError, match="states"):
+        encode(shard)
+
+
+def test_shapes_are_checked() -> None:
+    shard = make_shard()
+    with pytest.raises(InputError, match=r"environment: expected shape \(3, 3, 8, 6\)"):
+        dataclasses.replace(shard, environment_kind="given")
+    with pytest.raises(InputError, match="every invariant has a budget"):
+        dataclasses.replace(shard, budgets={})
+
+
+class FaultyDisk(files.Disk):
+    """Fails at call number `at`; counts its calls."""
+
+    def __init__(self, at: int, code: int = errno.ENOSPC) -> None:
+        self.at, self.code, self.calls = at, code, 0
+
+    def __getattribute__(self, name: str) -> Any:
+        method = super().__getattribute__(name)
+        if name not in ("create", "write", "sync", "rename"):
+            return method
+
+        def call(*arguments: Any) -> Any:
+            self.calls += 1
+            if self.calls == self.at:
+                raise OSError(self.code, "injected")
+            return method(*arguments)
+
+        return call
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EACCES])
+def test_a_write_that_fails_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    for at in range(1, 5):
+        monkeypatch.setattr(files, "disk", FaultyDisk(at, code))
+        with pytest.raises(OutputError, match="cannot be written"):
+            write_file(path, b"new")
+        assert [p.name for p in tmp_path.iterdir()] == ["file"]
+        assert path.read_bytes() == b"old"
+    # After the rename the new file is whole; only its name may not be on disk yet.
+    monkeypatch.setattr(files, "disk", FaultyDisk(5, code))
+    with pytest.raises(OutputError):
+        write_file(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
+def test_short_writes_are_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(files.Disk):
+        def write(self, descriptor: int, data: memoryview) -> int:
+            return super().write(descriptor, data[:7])
+
+    monkeypatch.setattr(files, "disk", Slow())
+    write_file(tmp_path / "file", bytes(range(100)))
+    assert (tmp_path / "file").read_bytes() == bytes(range(100))

@@ -195,9 +195,8 @@ class Surrogate(nn.Module):
         InputError
             When the channels are not those of the task.
         """
-        return state + self.normalised_increment(state, given) * self.get_buffer(
-            "increment_std"
-        ).to(state.dtype)
+        scale = self.get_buffer("increment_std").to(state.dtype)
+        return state + scale * self.normalised_increment(state, given)
 
     def normalised_increment(
         self, state: Tensor, given: Tensor | None = None

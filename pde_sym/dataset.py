@@ -122,12 +122,12 @@ class TrajectoryDataset(Dataset[Item]):
             frames = (reader.num_frames, reader.environment_kind, reader.config)
             first = first or (header, frames, reader.times)
             if first[:2] != (header, frames) or (first[2] != reader.times).any():
-                raise DataError(f"{reader.path}: other fields, grid or recipe")
+                raise DataError(f"{reader.path}: other fields, grid or times")
+            if reader.config != self._manifest.config:
+                raise DataError(f"{reader.path}: of another recipe than the manifest")
         assert first is not None
         (self.all_fields, self._environment_fields, self.grid), frames, times = first
         self.num_frames, self.environment_kind, self.config = frames
-        if self.config != self._manifest.config:
-            raise DataError(f"{self.folder}: files of another recipe than the manifest")
         self.fields = self.all_fields.prognostic()
         self.times = times.astype(np.float64)
         self.dt = float(times[1] - times[0])

@@ -34,11 +34,11 @@ class _Moments:
 
     def add(self, values: NDArray[np.floating[Any]]) -> None:
         """Merge values ``(.., channels, x, y)`` (Chan, Golub and LeVeque 1983)."""
+        if not values.size:
+            return
         axis = values.ndim - 3
         flat = np.moveaxis(values.astype(np.float64), axis, 0)
         flat = flat.reshape(flat.shape[0], -1)
-        if not flat.size:
-            return
         # Overflow shows as a standard deviation that is not finite.
         with np.errstate(over="ignore", invalid="ignore"):
             mean, count = flat.mean(axis=1), flat.shape[1]

@@ -8,7 +8,7 @@ stored initial states and in their environment:
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from data_gen.recipes import Recipe, read_recipe
+from data_gen.shards import one_thread
 from pde_sym.progress import progress
 from pde_sym.seeds import Split
 from pde_sym.store import (
@@ -160,12 +161,23 @@ def data_defect(
     has a direction of its own.
     """
     states, environment = _initial_states(folder, manifest)
-    spec, grid = recipe.system.fields, recipe.grid
-    environment_spec = recipe.system.environment_fields
 
     def phi(u: Tensor, surroundings: Tensor) -> Tensor:
-        return recipe.system.solver(grid, surroundings, recipe.frame_spacing)(u)
+        solver = recipe.system.solver(recipe.grid, surroundings, recipe.frame_spacing)
+        return solver(u)
 
+    with one_thread():
+        return _defects(phi, states, environment, recipe)
+
+
+def _defects(
+    phi: Callable[[Tensor, Tensor], Tensor],
+    states: Tensor,
+    environment: Tensor,
+    recipe: Recipe,
+) -> list[dict[str, Any]]:
+    spec, grid = recipe.system.fields, recipe.grid
+    environment_spec = recipe.system.environment_fields
     after = phi(states, environment)
     rows = []
     for g in elements(recipe.resolution):

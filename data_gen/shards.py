@@ -1,6 +1,7 @@
 """A shard as a pure function of recipe and indices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -33,14 +34,15 @@ def make_shard(recipe: Recipe, split: Split, start: int, count: int) -> Shard:
     )
     environment = _environment(recipe, split, indices)
     try:
-        result = simulate(
-            recipe.system,
-            recipe.grid,
-            torch.from_numpy(initial),
-            torch.from_numpy(environment),
-            dt=recipe.frame_spacing,
-            num_frames=recipe.frames,
-        )
+        with one_thread():
+            result = simulate(
+                recipe.system,
+                recipe.grid,
+                torch.from_numpy(initial),
+                torch.from_numpy(environment),
+                dt=recipe.frame_spacing,
+                num_frames=recipe.frames,
+            )
     except SimulationError as error:
         raise SimulationError(
             f"{split} trajectories {start} to {start + count - 1}: {error}"
@@ -62,6 +64,17 @@ def make_shard(recipe: Recipe, split: Split, start: int, count: int) -> Shard:
         system=recipe.system.kind,
         config=recipe.model_dump(mode="json"),
     )
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run torch on one thread: sums round differently on another number of them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _environment(recipe: Recipe, split: Split, indices: range) -> np.ndarray:

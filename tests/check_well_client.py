@@ -9,12 +9,15 @@ trusted to check itself. Exits with 1 on the first difference.
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import yaml
-from the_well.data import WellDataset
-from the_well.data.normalization import ZScoreNormalization
+from the_well.data import WellDataset  # pyright: ignore[reportMissingImports]
+from the_well.data.normalization import (  # pyright: ignore[reportMissingImports]
+    ZScoreNormalization,
+)
 
 STEPS = 3
 
@@ -22,7 +25,8 @@ STEPS = 3
 def plain_read(path: Path) -> dict[str, np.ndarray]:
     """Return the fields of a file, components last, and its coordinates."""
     arrays = {}
-    with h5py.File(path, "r") as file:
+    with h5py.File(path, "r") as opened:
+        file: Any = opened
         for group in ("t0_fields", "t1_fields", "dimensions"):
             arrays |= {name: file[group][name][()] for name in file[group]}
     return arrays

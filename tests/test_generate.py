@@ -13,6 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import torch
 import yaml
 from test_store_folder import ROOT, counts, recipe, trajectories
 
@@ -56,6 +57,17 @@ def test_values_do_not_depend_on_shards(environment: str) -> None:
     for name, values in whole.invariants.items():
         np.testing.assert_array_equal(values[3:4], one.invariants[name])
         np.testing.assert_array_equal(whole.budgets[name][3:4], one.budgets[name])
+
+
+def test_values_do_not_depend_on_threads() -> None:
+    asked = recipe(resolution=128, frames=2)
+    try:
+        torch.set_num_threads(2)
+        two = encode(make_shard(asked, Split.TRAIN, 0, 1))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert two == encode(make_shard(asked, Split.TRAIN, 0, 1))
 
 
 def test_strengths_are_paired() -> None:

@@ -1,7 +1,6 @@
 """A shard is The Well's file, comes back as it was, and never reaches HDF5 damaged."""
 
 import dataclasses
-import errno
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,16 @@ import h5py
 import numpy as np
 import pytest
 
-from pde_sym.errors import DataError, InputError, OutputError
+from pde_sym.errors import DataError, InputError
 from pde_sym.fields import Field, FieldSpec, Rank
 from pde_sym.grid import PeriodicGrid
-from pde_sym.store import EnvironmentKind, Shard, encode, files, open_shard, write_file
+from pde_sym.store import (
+    EnvironmentKind,
+    Shard,
+    compute_statistics,
+    encode,
+    open_shard,
+)
 
 GRID = PeriodicGrid(shape=(8, 6), lengths=(1.0, 2.0))
 FIELDS = FieldSpec.of(
@@ -302,60 +307,25 @@ def test_numbers_that_are_not_finite_are_not_stored() -> None:
         encode(shard)
 
 
+@pytest.mark.filterwarnings("error")
+def test_statistics_that_overflow_are_refused_without_a_warning(
+    tmp_path: Path,
+) -> None:
+    shard = make_shard(dtype=np.float64)
+    shard.states[:] *= 1e200
+    path, digest = save(tmp_path, encode(shard))
+    with (
+        open_shard(path, digest) as reader,
+        pytest.raises(DataError, match=r"statistics: .* too large"),
+    ):
+        compute_statistics([reader])
+    with pytest.raises(DataError, match="at least one training trajectory"):
+        compute_statistics([])
+
+
 def test_shapes_are_checked() -> None:
     shard = make_shard()
     with pytest.raises(InputError, match=r"environment: expected shape \(3, 3, 8, 6\)"):
         dataclasses.replace(shard, environment_kind="given")
     with pytest.raises(InputError, match="every invariant has a budget"):
         dataclasses.replace(shard, budgets={})
-
-
-class FaultyDisk(files.Disk):
-    """Fails at call number `at`; counts its calls."""
-
-    def __init__(self, at: int, code: int = errno.ENOSPC) -> None:
-        self.at, self.code, self.calls = at, code, 0
-
-    def __getattribute__(self, name: str) -> Any:
-        method = super().__getattribute__(name)
-        if name not in ("create", "write", "sync", "rename"):
-            return method
-
-        def call(*arguments: Any) -> Any:
-            self.calls += 1
-            if self.calls == self.at:
-                raise OSError(self.code, "injected")
-            return method(*arguments)
-
-        return call
-
-
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EACCES])
-def test_a_write_that_fails_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
-) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"old")
-    for at in range(1, 5):
-        monkeypatch.setattr(files, "disk", FaultyDisk(at, code))
-        with pytest.raises(OutputError, match="cannot be written"):
-            write_file(path, b"new")
-        assert [p.name for p in tmp_path.iterdir()] == ["file"]
-        assert path.read_bytes() == b"old"
-    # After the rename the new file is whole; only its name may not be on disk yet.
-    monkeypatch.setattr(files, "disk", FaultyDisk(5, code))
-    with pytest.raises(OutputError):
-        write_file(path, b"new")
-    assert path.read_bytes() == b"new"
-
-
-def test_short_writes_are_completed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Slow(files.Disk):
-        def write(self, descriptor: int, data: memoryview) -> int:
-            return super().write(descriptor, data[:7])
-
-    monkeypatch.setattr(files, "disk", Slow())
-    write_file(tmp_path / "file", bytes(range(100)))
-    assert (tmp_path / "file").read_bytes() == bytes(range(100))

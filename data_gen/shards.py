@@ -68,7 +68,11 @@ def make_shard(recipe: Recipe, split: Split, start: int, count: int) -> Shard:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run torch on one thread: sums round differently on another number of them."""
+    """Run torch on one thread.
+
+    Sums may round differently on more, and threads of several processes get into each
+    other's way.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

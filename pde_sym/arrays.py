@@ -40,6 +40,15 @@ class ArrayFile(Frozen):
         result._values = values
         return result
 
+    def __eq__(self, other: object) -> bool:
+        # The content decides, whether it was read or only named.
+        if not isinstance(other, ArrayFile):
+            return NotImplemented
+        return (self.sha256, self.shape) == (other.sha256, other.shape)
+
+    def __hash__(self) -> int:
+        return hash((self.sha256, self.shape))
+
     def values(self) -> NDArray[np.float64]:
         """Return the array; `InputError` when only its hash came with the config."""
         if self._values is None:

@@ -20,7 +20,7 @@ from pde_sym.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
 from pde_sym.config import Frozen
 from pde_sym.errors import DataError, SimulationError
 from pde_sym.metrics import vrmse
-from pde_sym.nn import split_parameters
+from pde_sym.nn import SteerableConv2d, split_parameters
 from pde_sym.nn.surrogate import Surrogate
 from pde_sym.simulate import rollout
 from pde_sym.store import files
@@ -190,7 +190,8 @@ def fit(
         states, given = train.batch(indices)
         loss = window_loss(surrogate, states, given)
         if config.penalty:
-            loss = loss + config.penalty * surrogate.penalty()
+            penalties = [layer.penalty() for layer in steerable_layers(surrogate)]
+            loss = loss + config.penalty * sum(penalties, loss.new_zeros(()))
         if not loss.isfinite():
             raise SimulationError(
                 f"the loss is not finite at update {update}, windows {indices}; lower "
@@ -225,8 +226,19 @@ def load_best(surrogate: Surrogate, folder: Path) -> dict[str, Any]:
     return checkpoint.state
 
 
+def steerable_layers(model: nn.Module) -> list[SteerableConv2d]:
+    """Return the layers that can say how far they leave their symmetry."""
+    return [layer for layer in model.modules() if isinstance(layer, SteerableConv2d)]
+
+
 def _relaxation(surrogate: Surrogate) -> dict[str, float]:
-    return {"relaxation": float(surrogate.relaxation())}
+    """Return the mean over layers of their relative relaxation, where there are any."""
+    layers = steerable_layers(surrogate)
+    if not layers:
+        return {}
+    with torch.no_grad():
+        values = [float(layer.relaxation()) for layer in layers]
+    return {"relaxation": sum(values) / len(values)}
 
 
 def _save(
@@ -238,10 +250,9 @@ def _save(
 ) -> None:
     tensors = {f"model.{k}": v for k, v in surrogate.state_dict().items()}
     if optimiser is not None:
-        names = {p: name for name, p in surrogate.named_parameters()}
-        for parameter, moments in optimiser.state.items():
-            for key, value in moments.items():
-                tensors[f"optimiser.{key}.{names[parameter]}"] = value
+        for name, parameter in surrogate.named_parameters():
+            for key, value in optimiser.state[parameter].items():
+                tensors[f"optimiser.{key}.{name}"] = value
     state = {"update": update, "best": None if math.isinf(best) else best.hex()}
     save_checkpoint(folder / f"step-{update:08d}", Checkpoint(tensors, state))
     keep = 1 if optimiser is None else KEPT_CHECKPOINTS

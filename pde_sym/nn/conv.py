@@ -78,12 +78,16 @@ class SteerableConv2d(nn.Module):
             part = KernelTerm(in_type, out_type, kernel_size, band, name, zero=True)
             if not part.is_empty:
                 self.parts[name] = part
-        is_fibre, modes = relaxation.relaxes_fibre, relaxation.modes
+        is_fibre = relaxation.relaxes_fibre
         self.fibre_out = FibreTerm(out_type) if is_fibre else None
         self.fibre_in = FibreTerm(in_type) if is_fibre else None
         relaxes_bias = relaxation.relaxes_bias
         self.extra_bias = BiasTerm(out_type, False) if relaxes_bias else None
-        self.position = PositionTerm(in_type.size, modes) if modes else None
+        self.position = None
+        if relaxation.modes:
+            self.position = PositionTerm(
+                in_type.size, relaxation.modes, relaxation.banks
+            )
         self._kept: tuple[list[tuple[Tensor, int]], tuple[Tensor, Tensor]] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -139,10 +143,12 @@ class SteerableConv2d(nn.Module):
         for part in self.parts.values():
             weights = torch.cat([w.flatten() for w in part.parameters()])
             total = total + weights.square().mean() / self.kernel.init_std**2
-        for term in (self.fibre_out, self.fibre_in, self.position):
+        for term in (self.fibre_out, self.fibre_in):
             weights = [w.flatten() for w in term.parameters()] if term else []
             if sum(w.numel() for w in weights):
                 total = total + torch.cat(weights).square().mean()
+        if self.position is not None:
+            total = total + self.position.weight.square().mean()
         return total
 
     def kernel_spectrum(self) -> dict[str, float]:
@@ -168,9 +174,11 @@ class SteerableConv2d(nn.Module):
     def relaxed_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters that leave the symmetry; keep weight decay off them."""
         terms = (self.parts, self.fibre_out, self.fibre_in, self.extra_bias)
-        for term in (*terms, self.position):
+        for term in terms:
             if term is not None:
                 yield from term.parameters()
+        if self.position is not None:
+            yield self.position.weight
 
     def train(self, mode: bool = True) -> Self:
         self._kept = None

@@ -27,9 +27,9 @@ from pde_sym.nn.blocks import PeriodicConv2d, Pointwise, PositionChannels
 from pde_sym.nn.conv import SteerableConv2d
 from pde_sym.nn.field_types import field_type, gspace, regular_type
 from pde_sym.nn.kernel_space import Band, check_kernel_size, part_names, resolve_band
-from pde_sym.nn.relaxation import Isotypic, Modulated, Relaxation, Strict
+from pde_sym.nn.relaxation import DEFAULT_BANKS, Isotypic, Modulated, Relaxation, Strict
 
-AUTO_POSITION_MODES = 4
+AUTO_POSITION_MODES = 8
 """Highest mode of the position factors where the task breaks translations."""
 MATCH_TOLERANCE = 0.1
 """Relative difference of parameter counts that still counts as matched."""
@@ -191,17 +191,22 @@ class ModulatedConfig(_SteerableFamily):
     fibre
         Whether components of a field get factors and biases of their own.
     position_modes
-        Highest mode of the factors in position; None is 4 where the task breaks
+        Highest mode of the factors in position; None is 8 where the task breaks
         translations and 0 elsewhere.
+    position_banks
+        Learned fields per layer that those factors are mixed from.
     """
 
     kind: Literal["modulated"] = "modulated"
     fibre: bool = True
     position_modes: NonNegativeInt | None = None
+    position_banks: PositiveInt = DEFAULT_BANKS
 
     def relaxation(self, task: Task) -> Relaxation:
         modes = _position_modes(self.position_modes, task)
-        return Modulated(fibre=self.fibre, position_modes=modes)
+        return Modulated(
+            fibre=self.fibre, position_modes=modes, position_banks=self.position_banks
+        )
 
 
 class IsotypicConfig(_SteerableFamily):
@@ -211,13 +216,14 @@ class IsotypicConfig(_SteerableFamily):
     ----------
     parts
         Irreps to learn; None means all.
-    position_modes
+    position_modes, position_banks
         As in `ModulatedConfig`.
     """
 
     kind: Literal["isotypic"] = "isotypic"
     parts: tuple[str, ...] | None = None
     position_modes: NonNegativeInt | None = None
+    position_banks: PositiveInt = DEFAULT_BANKS
 
     @model_validator(mode="after")
     def _parts_exist(self) -> Self:
@@ -227,7 +233,9 @@ class IsotypicConfig(_SteerableFamily):
 
     def relaxation(self, task: Task) -> Relaxation:
         modes = _position_modes(self.position_modes, task)
-        return Isotypic(parts=self.parts, position_modes=modes)
+        return Isotypic(
+            parts=self.parts, position_modes=modes, position_banks=self.position_banks
+        )
 
 
 def _position_modes(chosen: int | None, task: Task) -> int:

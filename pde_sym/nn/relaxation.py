@@ -1,9 +1,11 @@
 """How far a layer may leave its symmetry: values that a steerable layer reads."""
 
-from pydantic import NonNegativeInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from pde_sym.config import Frozen
 from pde_sym.errors import InputError
+
+DEFAULT_BANKS = 8
 
 
 class Relaxation(Frozen):
@@ -25,6 +27,11 @@ class Relaxation(Frozen):
     @property
     def modes(self) -> int:
         """The highest Fourier mode of the factors in position."""
+        return 0
+
+    @property
+    def banks(self) -> int:
+        """The number of fields in position that the channels share."""
         return 0
 
     @property
@@ -63,10 +70,13 @@ class Modulated(Relaxation):
         Learn alpha, delta and a bias per component of a field.
     position_modes
         Highest Fourier mode M of the factors a_c(x); 0 keeps translations exact.
+    position_banks
+        Number of learned fields that the a_c(x) of a layer are mixed from.
     """
 
     fibre: bool = True
     position_modes: NonNegativeInt = 0
+    position_banks: PositiveInt = DEFAULT_BANKS
 
     @property
     def relaxes_fibre(self) -> bool:
@@ -75,6 +85,10 @@ class Modulated(Relaxation):
     @property
     def modes(self) -> int:
         return self.position_modes
+
+    @property
+    def banks(self) -> int:
+        return self.position_banks
 
 
 class Isotypic(Relaxation):
@@ -86,10 +100,13 @@ class Isotypic(Relaxation):
         Names of the parts to learn; None means all that are not trivial.
     position_modes
         Highest Fourier mode of the factors in position, as in `Modulated`.
+    position_banks
+        As in `Modulated`.
     """
 
     parts: tuple[str, ...] | None = None
     position_modes: NonNegativeInt = 0
+    position_banks: PositiveInt = DEFAULT_BANKS
 
     @property
     def relaxes_bias(self) -> bool:
@@ -98,6 +115,10 @@ class Isotypic(Relaxation):
     @property
     def modes(self) -> int:
         return self.position_modes
+
+    @property
+    def banks(self) -> int:
+        return self.position_banks
 
     @property
     def learned_parts(self) -> tuple[str, ...] | None:

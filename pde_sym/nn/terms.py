@@ -230,10 +230,12 @@ def _relaxing_matrices(rep: Representation) -> NDArray[np.float64]:
 
 
 class PositionTerm(nn.Module):
-    """Factors ``1 + a_c(x)``, ``a_c = sum_m c_m e_m``, on the feature maps.
+    """Factors ``1 + a_c(x)``, ``a_c = sum_r m_cr b_r(x)``, on the feature maps.
 
-    The e_m are products of 1, cos and sin of ``2 pi m x / L`` up to mode M per axis
-    without the constant one, so that the weights fit every resolution.
+    The banks ``b_r = sum_k w_rk e_k(x)`` are learned fields that all channels share:
+    a place is special for all of them. The e_k are products of 1, cos and sin of
+    ``2 pi m x / L`` up to mode M per axis without the constant one, so that the
+    weights fit every resolution. The banks start at zero, their mixing m does not.
 
     Parameters
     ----------
@@ -241,12 +243,15 @@ class PositionTerm(nn.Module):
         Number of feature maps.
     modes
         The highest mode M.
+    banks
+        Number of fields b_r; no more than channels are used.
     """
 
-    def __init__(self, channels: int, modes: int) -> None:
+    def __init__(self, channels: int, modes: int, banks: int) -> None:
         super().__init__()
-        self.modes = modes
-        self.weight = nn.Parameter(torch.zeros(channels, (2 * modes + 1) ** 2 - 1))
+        self.modes, banks = modes, min(banks, channels)
+        self.mixing = nn.Parameter(torch.randn(channels, banks) / math.sqrt(banks))
+        self.weight = nn.Parameter(torch.zeros(banks, (2 * modes + 1) ** 2 - 1))
 
     def factors(self, shape: tuple[int, int]) -> Tensor:
         """Return a_c on a grid, shape ``(channels, N_x, N_y)``."""
@@ -255,7 +260,7 @@ class PositionTerm(nn.Module):
         ex, ey = (
             torch.as_tensor(_waves(n, self.modes)).to(coefficients) for n in shape
         )
-        return ex.T @ coefficients @ ey
+        return torch.tensordot(self.mixing, ex.T @ coefficients @ ey, dims=1)
 
     def forward(self, x: Tensor) -> Tensor:
         return x * (1 + self.factors((x.shape[-2], x.shape[-1])))

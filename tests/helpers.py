@@ -1,0 +1,43 @@
+"""Measuring tools of the suite; `test_helpers.py` shows that they catch faults."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pde_sym.fields import FieldSpec
+from pde_sym.grid import PeriodicGrid
+from pde_sym.symmetry import GroupElement, act
+
+
+def observed_order(sizes: Sequence[float], errors: Sequence[float]) -> float:
+    """Return the slope of log error against log step size, by least squares."""
+    return float(np.polyfit(np.log(sizes), np.log(errors), 1)[0])
+
+
+def relative_defect(
+    step: Callable[[Tensor], Tensor],
+    state: Tensor,
+    element: GroupElement,
+    spec_in: FieldSpec,
+    grid: PeriodicGrid,
+    spec_out: FieldSpec | None = None,
+) -> float:
+    """Return ``||f(g x) - g f(x)|| / ||f(x)||``."""
+    turned_after = act(element, step(state), spec_out or spec_in, grid)
+    turned_before = step(act(element, state, spec_in, grid))
+    return relative_difference(turned_before, turned_after)
+
+
+def relative_difference(a: Tensor, b: Tensor) -> float:
+    """Return ``||a - b|| / ||b||``."""
+    return float(torch.linalg.vector_norm(a - b) / torch.linalg.vector_norm(b))
+
+
+def random_environment(
+    shape: tuple[int, ...], rng: np.random.Generator, low: float, high: float
+) -> NDArray[np.float64]:
+    """Return independent uniform values: no symmetry, and jumps at every face."""
+    return rng.uniform(low, high, shape)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from data_gen.recipes import Recipe, read_recipe
 from data_gen.shards import one_thread
+from pde_sym.diagnostics import probes
 from pde_sym.progress import progress
 from pde_sym.seeds import Split
 from pde_sym.store import (
@@ -27,7 +28,7 @@ from pde_sym.store import (
     open_entry,
     read_manifest,
 )
-from pde_sym.symmetry import GroupElement, act, point_group
+from pde_sym.symmetry import act
 
 HELP = "sizes, ranges, invariants, surviving symmetries and the data's defect"
 
@@ -141,16 +142,6 @@ def _measure(
     return fields, invariants
 
 
-def elements(resolution: int) -> tuple[GroupElement, ...]:
-    """Return D4 without the identity, and shifts by one point and by a quarter."""
-    quarter = (resolution // 4) / resolution
-    shifts = ((1 / resolution, 0.0), (0.0, 1 / resolution), (quarter, quarter))
-    return (
-        *point_group("D4").elements[1:],
-        *(GroupElement(shift=shift) for shift in shifts),
-    )
-
-
 def data_defect(
     folder: Path, manifest: Manifest, recipe: Recipe
 ) -> list[dict[str, Any]]:
@@ -180,7 +171,7 @@ def _defects(
     environment_spec = recipe.system.environment_fields
     after = phi(states, environment)
     rows = []
-    for g in elements(recipe.resolution):
+    for g in probes(recipe.grid):
         moved, expected = act(g, states, spec, grid), act(g, after, spec, grid)
         row: dict[str, Any] = {
             "element": g.name,

@@ -4,7 +4,6 @@ Equal recipes make equal bytes. The numbers of trajectories are no part of a rec
 that a data set can grow; nor are folders, hosts, dates or the number of workers.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from pydantic import Field, PositiveFloat, model_validator
 
-from pde_sym.config import Frozen, read_toml
+from pde_sym.config import Frozen, assignment, literal, read_toml
 from pde_sym.errors import DataError, InputError
 from pde_sym.grid import PeriodicGrid
 from pde_sym.initial_conditions import RandomField
@@ -22,7 +21,6 @@ from pde_sym.store import read_manifest
 from pde_sym.systems import SYSTEMS, AnySystem, BreakingTerm, System
 
 GIB = 1 << 30
-MAX_TEXT = 10_000
 
 
 class Recipe(Frozen):
@@ -185,20 +183,13 @@ def resolve(
     part["kind"] = system or part.get("kind")
     kind = _system_class(part["kind"])
     for text in breaks:
-        name, strength = _split(text, "--break", "NAME=STRENGTH")
+        name, strength = assignment(text, "--break", "NAME=STRENGTH")
         _term(part, kind, name)["strength"] = _number(name, strength)
     for text in sets:
-        key, value = _split(text, "--set", "KEY=VALUE")
-        _assign(values, kind, key, _literal(value))
+        key, value = assignment(text, "--set")
+        _assign(values, kind, key, literal(value))
     values |= {k: v for k, v in (options or {}).items() if v is not None}
     return Recipe.parse(values, where=str(config) if config else "recipe")
-
-
-def _split(text: str, option: str, form: str) -> tuple[str, str]:
-    name, sign, value = text.partition("=")
-    if not (name and sign and value) or len(text) > MAX_TEXT:
-        raise InputError(f"{option} {text:.80}: expected {form}")
-    return name.strip(), value.strip()
 
 
 def _system_class(name: Any) -> type[System]:
@@ -278,14 +269,6 @@ def _number(name: str, text: str) -> float:
             f"--break {name}=0.5"
         )
     return value
-
-
-def _literal(text: str) -> Any:
-    """Return a number, true, false or a list as such, anything else as text."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
 
 
 def read_recipe(folder: Path) -> Recipe:

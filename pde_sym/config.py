@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pde_sym.errors import InputError
 
+MAX_ASSIGNMENT = 10_000
 MAX_CONFIG_BYTES = 64 * 1024
 
 
@@ -54,6 +55,22 @@ def canonical_json(value: BaseModel | dict[str, Any] | list[Any]) -> str:
 def fingerprint(value: BaseModel | dict[str, Any]) -> str:
     """Return the SHA-256 of the canonical JSON of `value`, in hex."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def assignment(text: str, option: str, form: str = "KEY=VALUE") -> tuple[str, str]:
+    """Return the two sides of ``KEY=VALUE``; `InputError` names the option."""
+    name, sign, value = text.partition("=")
+    if not (name and sign and value) or len(text) > MAX_ASSIGNMENT:
+        raise InputError(f"{option} {text:.80}: expected {form}")
+    return name.strip(), value.strip()
+
+
+def literal(text: str) -> Any:
+    """Return a number, true, false, null or a list as such, anything else as text."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import bisect
 import itertools
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,39 @@ from pde_sym.store import (
 )
 
 Item = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class MemoryWindows:
+    """All windows of trajectories that are held in memory.
+
+    Parameters
+    ----------
+    states
+        ``(trajectories, frames, channels, x, y)``.
+    given
+        ``(trajectories, channels, x, y)``, or None.
+    window
+        Frames per window.
+    """
+
+    states: Tensor
+    given: Tensor | None
+    window: int
+
+    @property
+    def _per_trajectory(self) -> int:
+        return self.states.shape[1] - self.window + 1
+
+    def __len__(self) -> int:
+        return len(self.states) * self._per_trajectory
+
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        """Return windows ``(batch, window, channels, x, y)`` and their given fields."""
+        places = [divmod(index, self._per_trajectory) for index in indices]
+        states = [self.states[i, j : j + self.window] for i, j in places]
+        chosen = None if self.given is None else self.given[[i for i, _ in places]]
+        return torch.stack(states), chosen
 
 
 @dataclass(frozen=True)
@@ -81,6 +115,8 @@ class TrajectoryDataset(Dataset[Item]):
     """The channels of ``states``."""
     given_fields: FieldSpec
     """The channels of ``given``; none when nothing is served."""
+    environment_fields: FieldSpec
+    """The stored environment, whether models may see it or not."""
     all_fields: FieldSpec
     """The stored fields, derived ones included."""
     dt: float
@@ -126,7 +162,7 @@ class TrajectoryDataset(Dataset[Item]):
             if reader.config != self._manifest.config:
                 raise DataError(f"{reader.path}: of another recipe than the manifest")
         assert first is not None
-        (self.all_fields, self._environment_fields, self.grid), frames, times = first
+        (self.all_fields, self.environment_fields, self.grid), frames, times = first
         self.num_frames, self.environment_kind, self.config = frames
         self.fields = self.all_fields.prognostic()
         self.times = times.astype(np.float64)
@@ -144,7 +180,7 @@ class TrajectoryDataset(Dataset[Item]):
                 "with_environment='auto' or data made with --environment given"
             )
         serve = is_given and wanted is not False
-        self.given_fields = self._environment_fields if serve else FieldSpec.of()
+        self.given_fields = self.environment_fields if serve else FieldSpec.of()
 
     def _choose_windows(self, number: int | None, seed: int) -> None:
         if not 1 <= self.window <= self.num_frames or self.stride < 1:
@@ -189,18 +225,33 @@ class TrajectoryDataset(Dataset[Item]):
         there is one, ``(trajectories, channels, x, y)``; both float32.
         """
         states, given = [], []
-        for entry in self._entries:
-            low = bisect.bisect_left(self.trajectories, entry.start)
-            high = bisect.bisect_left(self.trajectories, entry.start + entry.count)
-            local = [i - entry.start for i in self.trajectories[low:high]]
-            if not local:
-                continue
-            reader, _ = self._locate(entry.start)
+        for reader, local in self._chosen():
             states.append(self._tensor(reader.states()[local][:, :, self._channels]))
             if len(self.given_fields):
                 given.append(self._tensor(reader.environment()[local]))
         items = {"states": torch.cat(states)}
         return items | ({"given": torch.cat(given)} if given else {})
+
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        """Return ``states (batch, window, channels, x, y)`` and given fields."""
+        items = [self[index] for index in indices]
+        given = [item["given"] for item in items if "given" in item]
+        states = torch.stack([item["states"] for item in items])
+        return states, torch.stack(given) if given else None
+
+    def load_environment(self) -> Tensor:
+        """Return the environment of every chosen trajectory, hidden or not, float64.
+
+        For solvers, diagnostics and pictures; a hidden environment is no model's
+        input. The shape is ``(trajectories, channels, x, y)``.
+        """
+        rows = []
+        for reader, local in self._chosen():
+            stored = reader.environment().astype(np.float64)
+            # A hidden environment is stored once per file.
+            is_hidden = self.environment_kind == "hidden"
+            rows.append(stored[[0] * len(local) if is_hidden else local])
+        return torch.from_numpy(np.concatenate(rows))
 
     def statistics(self) -> Statistics:
         """Return the training split's statistics of the channels of ``states``."""
@@ -228,6 +279,15 @@ class TrajectoryDataset(Dataset[Item]):
     @property
     def num_trajectories(self) -> int:
         return len(self.trajectories)
+
+    def _chosen(self) -> Iterator[tuple[ShardReader, list[int]]]:
+        """Yield each file with the chosen trajectories' numbers in it."""
+        for entry in self._entries:
+            low = bisect.bisect_left(self.trajectories, entry.start)
+            high = bisect.bisect_left(self.trajectories, entry.start + entry.count)
+            local = [i - entry.start for i in self.trajectories[low:high]]
+            if local:
+                yield self._locate(entry.start)[0], local
 
     def _locate(self, trajectory: int) -> tuple[ShardReader, int]:
         """Return the open file of a trajectory and its number in that file."""

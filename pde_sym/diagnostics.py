@@ -14,13 +14,23 @@ from torch import Tensor
 from pde_sym.fields import FieldSpec
 from pde_sym.grid import PeriodicGrid
 from pde_sym.simulate import Step
-from pde_sym.symmetry import Group, GroupElement, act, fourier_shift
+from pde_sym.symmetry import (
+    Group,
+    GroupElement,
+    act,
+    fourier_shift,
+    point_group,
+)
 from pde_sym.systems.base import Budget, System
 
 
 @dataclass(frozen=True)
 class Action:
-    """The action of plane symmetries on states of one kind."""
+    """The action of plane symmetries on states of one kind.
+
+    A step may read more than it returns: a state beside given fields, which move
+    with it. Then `before` is the action on what it reads.
+    """
 
     spec: FieldSpec
     grid: PeriodicGrid
@@ -49,14 +59,23 @@ class Defect:
 
 
 def turned_back(
-    step: Step, states: Tensor, elements: Iterable[GroupElement], action: Action
+    step: Step,
+    states: Tensor,
+    elements: Iterable[GroupElement],
+    action: Action,
+    before: Action | None = None,
 ) -> Tensor:
     """Return ``g^-1 f(g x)`` per element, ``(elements, batch, channels, x, y)``."""
-    return torch.stack([action(g.inverse(), step(action(g, states))) for g in elements])
+    move = before or action
+    return torch.stack([action(g.inverse(), step(move(g, states))) for g in elements])
 
 
 def defects(
-    step: Step, states: Tensor, elements: Sequence[GroupElement], action: Action
+    step: Step,
+    states: Tensor,
+    elements: Sequence[GroupElement],
+    action: Action,
+    before: Action | None = None,
 ) -> list[Defect]:
     """Return the defect of `step` under each element, on `states`."""
     plain = step(states)
@@ -64,21 +83,25 @@ def defects(
     result = []
     for g in elements:
         # g is orthogonal: ||f(g x) - g f(x)|| = ||g^-1 f(g x) - f(x)||.
-        (back,) = turned_back(step, states, [g], action)
+        (back,) = turned_back(step, states, [g], action, before)
         relative = _norm(back - plain) / scale
         result.append(Defect(g, float(relative.mean()), float(relative.max())))
     return result
 
 
 def breaking_spectrum(
-    step: Step, states: Tensor, group: Group, action: Action
+    step: Step,
+    states: Tensor,
+    group: Group,
+    action: Action,
+    before: Action | None = None,
 ) -> dict[str, float]:
     """Return ``E ||f_sigma||^2 / sum_tau E ||f_tau||^2`` by irrep of `group`.
 
     ``f_sigma(x) = d / (c |G|) sum_g chi_sigma(g) g^-1 f(g x)``; a map is equivariant
     if and only if all but the trivial share vanish.
     """
-    parts = turned_back(step, states, group.elements, action)
+    parts = turned_back(step, states, group.elements, action, before)
     energy = {
         irrep.name: float(group.project(irrep, parts).square().sum())
         for irrep in group.irreps
@@ -88,16 +111,32 @@ def breaking_spectrum(
 
 
 def strict_floor(
-    step: Step, states: Tensor, elements: Sequence[GroupElement], action: Action
+    step: Step,
+    states: Tensor,
+    elements: Sequence[GroupElement],
+    action: Action,
+    before: Action | None = None,
 ) -> float:
     """Return the relative error that no equivariant map can go under.
 
     ``sqrt(E ||f(g x) - (P f)(g x)||^2 / E ||f(g x)||^2)`` over the inputs and all their
     images, with ``P f = mean_g g^-1 f(g .)``; `elements` must form a group.
     """
-    parts = turned_back(step, states, elements, action)
+    parts = turned_back(step, states, elements, action, before)
     spread = (parts - parts.mean(0)).square().sum()
     return float((spread / parts.square().sum()).sqrt())
+
+
+def probes(grid: PeriodicGrid) -> tuple[GroupElement, ...]:
+    """Return what defects are measured under: D4 without e, and three shifts.
+
+    The shifts are by one point along each axis, and by a quarter of the box, or the
+    multiple of the spacing next below, along both.
+    """
+    n_x, n_y = grid.shape
+    shifts = ((1 / n_x, 0.0), (0.0, 1 / n_y), (n_x // 4 / n_x, n_y // 4 / n_y))
+    turns_and_flips = point_group("D4").elements[1:]
+    return (*turns_and_flips, *(GroupElement(shift=shift) for shift in shifts))
 
 
 def semidirect(first: Group, second: Group) -> tuple[GroupElement, ...]:
@@ -152,7 +191,7 @@ def invariant_drift(
     states: Tensor,
     environment: Tensor,
     dt: float,
-    scale: Budget | None = None,
+    scale: "Budget | None" = None,
 ) -> dict[str, Drift]:
     """Return drift and budget residual of each invariant along rollouts.
 
@@ -184,9 +223,10 @@ def invariant_drift(
 def invariant_scale(
     system: System, grid: PeriodicGrid, states: Tensor, environment: Tensor
 ) -> Budget:
-    """Return the root mean square of each invariant over initial states."""
+    """Return the root mean square of each invariant over initial states, 1 if zero."""
     measured = system.measure(states.to(torch.float64), grid, environment)
-    return {name: value.square().mean().sqrt() for name, value in measured.items()}
+    sizes = {name: value.square().mean().sqrt() for name, value in measured.items()}
+    return {name: size if size > 0 else size + 1 for name, size in sizes.items()}
 
 
 def _stack(budgets: list[Budget]) -> Budget:

@@ -201,7 +201,7 @@ def test_anisotropic_decay(angle: float) -> None:
         amplitude = (phi(u[None, None])[0, 0] * u).sum() / u.square().sum()
         measured = -torch.log(amplitude) / time
         errors.append(abs(float(measured) - rate) / rate)
-    assert errors[-1] < 3e-3
+    assert errors[-1] < 5e-3
     assert observed_order([1 / n for n in sizes], errors) == pytest.approx(2, abs=0.1)
 
 

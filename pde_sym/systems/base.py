@@ -171,6 +171,19 @@ class System(Frozen, abc.ABC):
         return result
 
     @property
+    def joint_survivors(self) -> Subgroup:
+        """The subgroup that survives when the environment moves with the state.
+
+        A term that acts through an environment field breaks nothing then.
+        """
+        result = FULL
+        for term in self.breaking:
+            alone = self.model_copy(update={"breaking": (term,)})
+            if term.strength > 0 and not len(alone.environment_fields):
+                result = result & term.survivors
+        return result
+
+    @property
     def properties(self) -> frozenset[Property]:
         """The properties that the terms of non-zero strength leave."""
         broken: set[Property] = set()

@@ -1,0 +1,351 @@
+"""``pde-sym evaluate``: measure surrogates beside the solver, on the same inputs."""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from data_gen.recipes import Recipe, read_recipe
+from experiments.evaluation import (
+    ElementDefect,
+    Evaluation,
+    InvariantSeries,
+    IrrepShare,
+    Pictures,
+    write_evaluation,
+)
+from experiments.runs import Run, identity_of, load_surrogate, read_run
+from experiments.table import print_table
+from pde_sym.dataset import TrajectoryDataset
+from pde_sym.diagnostics import (
+    Action,
+    breaking_spectrum,
+    defects,
+    in_batches,
+    invariant_drift,
+    invariant_scale,
+    probes,
+    semidirect,
+    strict_floor,
+)
+from pde_sym.errors import InputError
+from pde_sym.metrics import relative_l2, vrmse
+from pde_sym.nn import Surrogate, count_parameters
+from pde_sym.progress import progress
+from pde_sym.simulate import Step, rollout
+from pde_sym.symmetry import Group, GroupElement, point_group, shift_group
+
+BATCH = 32
+"""States that go through a map at once."""
+MAX_INPUTS = 32
+"""Test states on which defects and spectra are measured."""
+FLOOR_INPUTS = 8
+FLOOR_POINTS = 1 << 26
+"""Numbers that the strict floor may hold at once."""
+KEPT_ROLLOUTS = 4
+PARTS = 5
+"""What one evaluation consists of, for the progress bar."""
+
+
+@dataclass(frozen=True)
+class Test:
+    """The test data of a run: what every diagnostic reads.
+
+    `states` is ``(trajectories, frames, channels, x, y)`` in float32; `environment` is
+    ``(trajectories, channels, x, y)`` in float64; `is_given` says whether it moves with
+    the state and is read by the model.
+    """
+
+    recipe: Recipe
+    states: Tensor
+    environment: Tensor
+    is_given: bool
+    dt: float
+
+    @classmethod
+    def read(cls, folder: Path) -> "Test":
+        dataset = TrajectoryDataset(folder, "test", window=2)
+        return cls(
+            read_recipe(folder),
+            dataset.load_all()["states"],
+            dataset.load_environment(),
+            len(dataset.given_fields) > 0,
+            dataset.dt,
+        )
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Solver and surrogate as maps of the same inputs.
+
+    An input is a state, followed by the environment where that is given.
+    """
+
+    solver: Step
+    model: Step
+    inputs: Tensor
+    after: Action
+    before: Action
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="the data, where they have moved"
+    )
+    parser.add_argument(
+        "--steps", type=int, metavar="N", help="steps of the rollouts (all frames)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the evaluations")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    torch.set_num_threads(1)
+    runs = [read_run(folder, arguments.data) for folder in arguments.runs]
+    evaluations = []
+    with progress("evaluating", PARTS * len(runs), "parts") as advance:
+        for one in runs:
+            evaluation, pictures = evaluate(one, arguments.steps, advance)
+            write_evaluation(one.folder, evaluation, pictures)
+            evaluations.append(evaluation)
+    if arguments.json:
+        print(json.dumps([e.model_dump(mode="json") for e in evaluations]))
+    else:
+        show(evaluations)
+    return 0
+
+
+@torch.no_grad()
+def evaluate(
+    one: Run, steps: int | None, advance: Callable[[int], None]
+) -> tuple[Evaluation, Pictures]:
+    """Measure a run on its test data.
+
+    Raises
+    ------
+    InputError
+        When the data are not those of the run, or have too few frames.
+    """
+    if identity_of(one.data).recipe != one.config.data.recipe:
+        raise InputError(
+            f"{one.data}: made by another recipe than the training data of "
+            f"{one.folder}; give its data with --data"
+        )
+    test, surrogate = Test.read(one.data), load_surrogate(one)
+    available = test.states.shape[1] - 1
+    steps = available if steps is None else steps
+    if not 1 <= steps <= available:
+        raise InputError(f"--steps {steps}: expected 1 to {available}")
+    truth = test.states[:, : steps + 1]
+    given = test.environment.float() if test.is_given else None
+    predicted = rollout(lambda u: surrogate(u, given), truth[:, 0], steps)
+    advance(1)
+    maps = make_maps(test, surrogate)
+    system, grid = test.recipe.system, test.recipe.grid
+    kept = slice(0, KEPT_ROLLOUTS)
+    times = [test.dt * frame for frame in range(steps + 1)]
+    measured = {
+        "one_step_vrmse": one_step_error(test, surrogate),
+        "vrmse": _mean(vrmse(predicted, truth)[:, 1:]),
+        "relative_l2": _mean(relative_l2(predicted, truth)[:, 1:]),
+        "persistence_vrmse": _mean(vrmse(truth[:, :1], truth)[:, 1:]),
+        "invariants": drift_series(test, truth, predicted),
+    }
+    advance(1)
+    measured["defects"] = element_defects(maps, test)
+    advance(1)
+    shifts = shift_group(4 if test.recipe.resolution % 4 == 0 else 2)
+    measured["point_spectrum"] = spectrum(maps, point_group("D4"))
+    measured["shift_spectrum"] = spectrum(maps, shifts)
+    advance(1)
+    measured["strict_floors"] = strict_floors(maps, shifts)
+    advance(1)
+    evaluation = Evaluation(
+        run=one.name,
+        model=one.config.model.kind,
+        group=getattr(one.config.model, "group", None),
+        parameters=count_parameters(surrogate),
+        seed=one.config.training.seed,
+        updates=one.config.training.updates,
+        recipe=one.config.data.recipe,
+        system=system.kind,
+        strengths={term.kind: term.strength for term in system.breaking},
+        subgroup=system.survivors.name,
+        trajectories=len(test.states),
+        times=tuple(times),
+        **measured,
+    )
+    pictures = Pictures(
+        times=torch.tensor(times, dtype=torch.float64).numpy(),
+        truth=truth[kept].numpy(),
+        prediction=predicted[kept].numpy(),
+        environment=test.environment[kept].float().numpy(),
+        channels=one.config.task.state.channel_names,
+        environment_channels=system.environment_fields.channel_names,
+        lengths=grid.lengths,
+    )
+    return evaluation, pictures
+
+
+def make_maps(test: Test, surrogate: Surrogate) -> Maps:
+    """Return solver and surrogate as maps of the same test inputs."""
+    system, grid = test.recipe.system, test.recipe.grid
+    frames = (0, (test.states.shape[1] - 1) // 2)
+    number = MAX_INPUTS // len(frames)
+    states = torch.cat([test.states[:number, f] for f in frames])
+    environment = test.environment[:number].repeat(len(frames), 1, 1, 1)
+    spec = system.fields.prognostic()
+    channels = spec.num_channels
+    after = Action(spec, grid)
+    if not test.is_given:
+        # One environment for all: it stays where it is when a state moves.
+        phi = system.solver(grid, test.environment[:1], test.dt)
+        return Maps(
+            solver=in_batches(lambda u: phi(u.double()), BATCH),
+            model=in_batches(lambda u: surrogate(u).double(), BATCH),
+            inputs=states,
+            after=after,
+            before=after,
+        )
+
+    def solver(x: Tensor) -> Tensor:
+        wide = x.double()
+        return system.solver(grid, wide[:, channels:], test.dt)(wide[:, :channels])
+
+    def model(x: Tensor) -> Tensor:
+        return surrogate(x[:, :channels], x[:, channels:]).double()
+
+    return Maps(
+        solver=in_batches(solver, BATCH),
+        model=in_batches(model, BATCH),
+        inputs=torch.cat([states, environment.float()], dim=1),
+        after=after,
+        before=Action(spec + system.environment_fields, grid),
+    )
+
+
+def one_step_error(test: Test, surrogate: Surrogate) -> float:
+    """Return the VRMSE of every frame predicted from the one before it."""
+    total = 0.0
+    for states, environment in zip(test.states, test.environment, strict=True):
+        given = environment.float() if test.is_given else None
+        predicted = surrogate(states[:-1], given)
+        total += float(vrmse(predicted, states[1:]).mean())
+    return total / len(test.states)
+
+
+def element_defects(maps: Maps, test: Test) -> tuple[ElementDefect, ...]:
+    system, chosen = test.recipe.system, probes(test.recipe.grid)
+    kept = system.joint_survivors if test.is_given else system.survivors
+    solver, model = (
+        defects(step, maps.inputs, chosen, maps.after, maps.before)
+        for step in (maps.solver, maps.model)
+    )
+    return tuple(
+        ElementDefect(
+            element=s.element.name,
+            survives=s.element in kept,
+            solver=s.mean,
+            model=m.mean,
+        )
+        for s, m in zip(solver, model, strict=True)
+    )
+
+
+def spectrum(maps: Maps, group: Group) -> tuple[IrrepShare, ...]:
+    solver, model = (
+        breaking_spectrum(step, maps.inputs, group, maps.after, maps.before)
+        for step in (maps.solver, maps.model)
+    )
+    return tuple(
+        IrrepShare(irrep=name, solver=solver[name], model=model[name])
+        for name in solver
+    )
+
+
+def strict_floors(maps: Maps, shifts: Group) -> dict[str, float]:
+    """Return the floor of models strict under shifts, with C4 and with D4."""
+    groups: dict[str, Sequence[GroupElement]] = {
+        name: semidirect(point_group(point), shifts)
+        for name, point in (
+            ("shifts", "C1"),
+            ("shifts, C4", "C4"),
+            ("shifts, D4", "D4"),
+        )
+    }
+    points = maps.inputs[0].numel() * max(len(group) for group in groups.values())
+    number = max(1, min(FLOOR_INPUTS, FLOOR_POINTS // points))
+    return {
+        name: strict_floor(
+            maps.solver, maps.inputs[:number], group, maps.after, maps.before
+        )
+        for name, group in groups.items()
+    }
+
+
+def drift_series(
+    test: Test, truth: Tensor, predicted: Tensor
+) -> tuple[InvariantSeries, ...]:
+    system, grid = test.recipe.system, test.recipe.grid
+    scale = invariant_scale(system, grid, truth[:, 0], test.environment)
+    exact, model = (
+        invariant_drift(system, grid, states, test.environment, test.dt, scale)
+        for states in (truth, predicted)
+    )
+    return tuple(
+        InvariantSeries(
+            name=invariant.name,
+            meaning=invariant.meaning,
+            truth_drift=_rms(exact[invariant.name].change),
+            model_drift=_rms(model[invariant.name].change),
+            truth_residual=_rms(exact[invariant.name].residual),
+            model_residual=_rms(model[invariant.name].residual),
+        )
+        for invariant in system.invariants
+    )
+
+
+def show(evaluations: list[Evaluation]) -> None:
+    """Print one table of errors and one of defects."""
+    step = min(10, *(len(e.vrmse) for e in evaluations))
+    print_table(
+        "errors on test data (VRMSE) and drift of the first invariant",
+        ["run", "model", "parameters", "1 step", f"{step} steps", "no change", "drift"],
+        [
+            [
+                e.run,
+                e.model,
+                str(e.parameters),
+                f"{e.one_step_vrmse:.4f}",
+                f"{e.vrmse[step - 1]:.4f}",
+                f"{e.persistence_vrmse[step - 1]:.4f}",
+                f"{e.invariants[0].model_drift[-1]:.1e}",
+            ]
+            for e in evaluations
+        ],
+    )
+    names = [d.element for d in evaluations[0].defects]
+    print_table(
+        "defect per element, over one step",
+        ["element", "solver", *(e.run for e in evaluations)],
+        [
+            [
+                name,
+                f"{evaluations[0].defects[i].solver:.2e}",
+                *(f"{e.defects[i].model:.2e}" for e in evaluations),
+            ]
+            for i, name in enumerate(names)
+        ],
+    )
+
+
+def _mean(errors: Tensor) -> tuple[float, ...]:
+    return tuple(errors.double().mean(0).tolist())
+
+
+def _rms(values: Tensor) -> tuple[float, ...]:
+    return tuple(values.square().mean(0).sqrt().tolist())

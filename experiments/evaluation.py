@@ -1,0 +1,189 @@
+"""What is measured on a trained surrogate, as plain values on disk.
+
+Solver and surrogate are measured by the same functions on the same inputs.
+"""
+
+import io
+import json
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pde_sym.config import Frozen, canonical_json
+from pde_sym.errors import DataError, InputError
+from pde_sym.store import files
+
+EVALUATION_FILE = "evaluation.json"
+ROLLOUT_FILE = "rollouts.npz"
+MAX_BYTES = 1 << 28
+
+Floats = NDArray[np.floating]
+
+
+class ElementDefect(Frozen):
+    """Relative defect ``E ||f(g x) - g f(x)|| / ||f(x)||`` under one element.
+
+    Parameters
+    ----------
+    element
+        Name of the group element g.
+    survives
+        Whether the physics keeps g.
+    solver, model
+        The defect of the solver and of the surrogate.
+    """
+
+    element: str
+    survives: bool
+    solver: float
+    model: float
+
+
+class IrrepShare(Frozen):
+    """Share of a map in one irrep of a group; the trivial one is equivariant."""
+
+    irrep: str
+    solver: float
+    model: float
+
+
+class InvariantSeries(Frozen):
+    """An invariant along rollouts, root mean square over trajectories per frame.
+
+    Everything is relative to the root mean square of the invariant at the start. The
+    residual is the drift less the closed-form budget, integrated over frames; that of
+    the truth is the error of this quadrature.
+    """
+
+    name: str
+    meaning: str
+    truth_drift: tuple[float, ...]
+    model_drift: tuple[float, ...]
+    truth_residual: tuple[float, ...]
+    model_residual: tuple[float, ...]
+
+
+class Evaluation(Frozen):
+    """Everything that `pde-sym evaluate` measures."""
+
+    run: str
+    """Name of the run's folder."""
+    model: str
+    """Kind of the model."""
+    group: str | None
+    """Its group, for steerable models."""
+    parameters: int
+    seed: int
+    updates: int
+    recipe: str
+    """Hash of the recipe of the data."""
+    system: str
+    strengths: dict[str, float]
+    subgroup: str
+    """What survives of T^2 x D4."""
+    trajectories: int
+    """Test trajectories."""
+    times: tuple[float, ...]
+    """Of the frames of a rollout, the initial state included."""
+    one_step_vrmse: float
+    """Over every pair of consecutive test frames."""
+    vrmse: tuple[float, ...]
+    """Of rollouts from frame 0, mean over trajectories, per step."""
+    relative_l2: tuple[float, ...]
+    persistence_vrmse: tuple[float, ...]
+    """Of the prediction that nothing changes."""
+    defects: tuple[ElementDefect, ...]
+    strict_floors: dict[str, float]
+    """Per group, the relative one-step error under which no model that is strictly
+    equivariant under it can go, on test inputs and all their images."""
+    point_spectrum: tuple[IrrepShare, ...]
+    """Breaking spectrum under D4."""
+    shift_spectrum: tuple[IrrepShare, ...]
+    """Breaking spectrum under shifts by fractions of the box."""
+    invariants: tuple[InvariantSeries, ...]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A few rollouts, for figures.
+
+    Parameters
+    ----------
+    times
+        ``(frames,)``.
+    truth, prediction
+        ``(trajectories, frames, channels, x, y)``, float32.
+    environment
+        ``(trajectories, channels, x, y)``; channels may be none.
+    channels, environment_channels
+        Names of the channels.
+    lengths
+        Side lengths of the box.
+    """
+
+    times: Floats
+    truth: Floats
+    prediction: Floats
+    environment: Floats
+    channels: tuple[str, ...]
+    environment_channels: tuple[str, ...]
+    lengths: tuple[float, ...]
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation, pictures: Pictures) -> None:
+    """Write both files into a run's folder, each whole or not at all."""
+    buffer = io.BytesIO()
+    names = {"channels", "environment_channels"}
+    arrays = {k: v for k, v in vars(pictures).items() if k not in names}
+    texts = {k: np.array(v, dtype="U") for k, v in vars(pictures).items() if k in names}
+    np.savez_compressed(buffer, **arrays, **texts)
+    files.write_file(folder / ROLLOUT_FILE, buffer.getvalue())
+    text = json.dumps(json.loads(canonical_json(evaluation)), indent=1) + "\n"
+    files.write_file(folder / EVALUATION_FILE, text.encode())
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """Read ``evaluation.json``.
+
+    Raises
+    ------
+    DataError
+        When it is missing or damaged.
+    """
+    path = folder / EVALUATION_FILE
+    if not path.exists():
+        raise DataError(f"{folder}: not evaluated; run `pde-sym evaluate {folder}`")
+    try:
+        values = json.loads(files.read_file(path, MAX_BYTES))
+        return Evaluation.parse(values, where=str(path))
+    except (ValueError, RecursionError) as error:
+        reason = str(error) if isinstance(error, InputError) else "not JSON"
+        raise DataError(f"{path}: {reason}; evaluate the run again") from error
+
+
+def read_pictures(folder: Path) -> Pictures:
+    """Read ``rollouts.npz``.
+
+    Raises
+    ------
+    DataError
+        When it is missing or damaged.
+    """
+    path = folder / ROLLOUT_FILE
+    if not path.exists():
+        raise DataError(f"{folder}: not evaluated; run `pde-sym evaluate {folder}`")
+    try:
+        data = files.read_file(path, MAX_BYTES)
+        values: dict[str, Any] = {}
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            values |= {name: file[name] for name in file.files}
+        for name in ("channels", "environment_channels", "lengths"):
+            values[name] = tuple(values[name].tolist())
+        return Pictures(**values)
+    except (ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: damaged; evaluate the run again") from error

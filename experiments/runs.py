@@ -1,0 +1,215 @@
+"""A run: one folder with everything about one trained surrogate.
+
+run.json          what it is: data, task, normalisation, model, training
+metrics.jsonl     loss and validation error along the way
+checkpoints/      the last states, to go on from
+best/             the weights with the lowest validation error
+evaluation.json   what `pde-sym evaluate` measured
+rollouts.npz      the rollouts that it kept for pictures
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pde_sym.config import Frozen, fingerprint
+from pde_sym.dataset import MemoryWindows, TrajectoryDataset
+from pde_sym.errors import DataError, InputError, OutputError
+from pde_sym.nn import ModelConfig, Normalisation, Surrogate, Task
+from pde_sym.store import files
+from pde_sym.systems import System
+from pde_sym.training import Rollouts, TrainConfig, Windows, load_best
+
+RUN_FILE = "run.json"
+MAX_RUN_BYTES = 1 << 20
+MEMORY_BYTES = 2 << 30
+"""Training data up to this size are held in memory."""
+SCALE_TRAJECTORIES = 64
+"""Training trajectories that the normalisation is measured on."""
+
+
+class DataIdentity(Frozen):
+    """Which data a run has seen; a set that grew is another one."""
+
+    recipe: str
+    """Hash of the recipe."""
+    train: int
+    valid: int
+
+
+class RunConfig(Frozen):
+    """Everything that decides the weights of a surrogate."""
+
+    data: DataIdentity
+    task: Task
+    normalisation: Normalisation
+    model: ModelConfig
+    training: TrainConfig
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder, what was trained in it, and the folder of its data."""
+
+    folder: Path
+    config: RunConfig
+    data: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+
+def task_of(dataset: TrajectoryDataset, system: System) -> Task:
+    """Return what a surrogate of this data set predicts and may read."""
+    is_given = len(dataset.given_fields) > 0
+    survivors = system.joint_survivors if is_given else system.survivors
+    return Task(
+        state=dataset.fields,
+        given=dataset.given_fields if is_given else None,
+        breaks_translation=survivors.translations != {"x", "y"},
+    )
+
+
+def identity_of(folder: Path) -> DataIdentity:
+    """Return the identity of a data set."""
+    train = TrajectoryDataset(folder, "train", window=1)
+    valid = TrajectoryDataset(folder, "valid", window=1)
+    return DataIdentity(
+        recipe=fingerprint(train.config),
+        train=train.num_trajectories,
+        valid=valid.num_trajectories,
+    )
+
+
+def measure_scales(dataset: TrajectoryDataset, task: Task) -> Normalisation:
+    """Return the normalisation of the training trajectories in use, or of some."""
+    few = TrajectoryDataset(
+        dataset.folder,
+        dataset.split,
+        window=2,
+        num_trajectories=min(dataset.num_trajectories, SCALE_TRAJECTORIES),
+    )
+    items = few.load_all()
+    states = items["states"]
+    return Normalisation.of(task, states[:, :-1], states[:, 1:], items.get("given"))
+
+
+def training_windows(dataset: TrajectoryDataset) -> Windows:
+    """Return the windows of a data set, from memory when they fit."""
+    if len(dataset) == 0:
+        raise InputError(f"{dataset.folder}: no windows of {dataset.window} frames")
+    points = dataset.grid.shape[0] * dataset.grid.shape[1]
+    states = dataset.num_trajectories * dataset.num_frames * dataset.fields.num_channels
+    if 4 * points * states > MEMORY_BYTES:
+        return dataset
+    items = dataset.load_all()
+    return MemoryWindows(items["states"], items.get("given"), dataset.window)
+
+
+def validation_rollouts(folder: Path, horizon: int) -> Rollouts:
+    """Return the validation trajectories up to `horizon` steps."""
+    items = TrajectoryDataset(folder, "valid", window=1).load_all()
+    return Rollouts(items["states"][:, : horizon + 1], items.get("given"))
+
+
+def build_surrogate(config: RunConfig) -> Surrogate:
+    """Return a surrogate with the first weights of its seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.training.seed)
+        net = config.model.build(config.task)
+    return Surrogate(net, config.task, config.normalisation)
+
+
+def write_run(run: Run) -> None:
+    """Write ``run.json``, or check that it says the same.
+
+    Raises
+    ------
+    OutputError
+        When the folder holds another run; it names the first key that differs.
+    """
+    path = run.folder / RUN_FILE
+    if path.exists():
+        stored = read_run(run.folder).config
+        if stored != run.config:
+            key, old, new = _difference(stored, run.config)
+            raise OutputError(
+                f"{run.folder}: holds a run with {key} = {old}, asked for {new}; "
+                "choose another folder"
+            )
+        return
+    others = [p.name for p in run.folder.iterdir() if p.name != files.LOCK]
+    if others:
+        raise OutputError(
+            f"{run.folder}: holds {others[0]} and no {RUN_FILE}; choose another folder"
+        )
+    text = json.dumps(
+        {
+            # Relative, so that a folder with data and runs may move as a whole.
+            "data_folder": os.path.relpath(run.data, run.folder),
+            **run.config.model_dump(mode="json"),
+        },
+        indent=1,
+    )
+    files.write_file(path, (text + "\n").encode())
+
+
+def read_run(folder: Path, data: Path | None = None) -> Run:
+    """Return the run in a folder, with its data there or at `data`.
+
+    Raises
+    ------
+    DataError
+        When ``run.json`` is missing or not one.
+    """
+    path = folder / RUN_FILE
+    if not path.exists():
+        raise DataError(f"{folder}: not a run, it has no {RUN_FILE}")
+    try:
+        values = json.loads(files.read_file(path, MAX_RUN_BYTES))
+        place = values.pop("data_folder")
+    except (ValueError, AttributeError, KeyError, RecursionError) as error:
+        raise DataError(f"{path}: not the description of a run") from error
+    try:
+        config = RunConfig.parse(values, where=str(path))
+    except InputError as error:
+        raise DataError(str(error)) from error
+    return Run(folder, config, data or folder / str(place))
+
+
+def load_surrogate(run: Run) -> Surrogate:
+    """Return the surrogate with its best weights, ready to predict.
+
+    Raises
+    ------
+    DataError
+        When the run has no whole checkpoint yet.
+    """
+    surrogate = build_surrogate(run.config)
+    load_best(surrogate, run.folder)
+    return surrogate.eval()
+
+
+def _difference(old: RunConfig, new: RunConfig) -> tuple[str, Any, Any]:
+    before, after = (
+        _flat(old.model_dump(mode="json")),
+        _flat(new.model_dump(mode="json")),
+    )
+    keys = [k for k in {**before, **after} if before.get(k) != after.get(k)]
+    key = keys[0]
+    return key, before.get(key), after.get(key)
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Return nested tables as one, with dotted keys."""
+    if not isinstance(values, dict):
+        return {prefix: values}
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        result |= _flat(value, f"{prefix}.{key}" if prefix else key)
+    return result

@@ -1,0 +1,226 @@
+"""``pde-sym train``: train a surrogate, or go on with one."""
+
+import argparse
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from data_gen.recipes import read_recipe
+from experiments.runs import (
+    Run,
+    RunConfig,
+    build_surrogate,
+    identity_of,
+    measure_scales,
+    task_of,
+    training_windows,
+    validation_rollouts,
+    write_run,
+)
+from pde_sym.config import Frozen, assignment, literal, read_toml
+from pde_sym.dataset import TrajectoryDataset
+from pde_sym.errors import InputError
+from pde_sym.nn import ModelConfig, count_parameters, match_width
+from pde_sym.progress import progress
+from pde_sym.store import files
+from pde_sym.training import TrainConfig, fit, load_best
+
+
+class Choices(Frozen):
+    """What a user chooses; everything else about a run follows from the data."""
+
+    model: ModelConfig
+    training: TrainConfig = TrainConfig()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    number: dict[str, Any] = {"type": int, "metavar": "N"}
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="folder of a data set"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="RUN", help="folder of the run"
+    )
+    parser.add_argument("--model", help="family, see `pde-sym models`")
+    parser.add_argument("--group", help="C<N> turns, D<N> turns and flips")
+    parser.add_argument("--width", **number, help="hidden channels or regular fields")
+    parser.add_argument(
+        "--match-parameters", **number, help="choose the width with about N parameters"
+    )
+    parser.add_argument("--updates", **number, help="steps of the optimiser (2000)")
+    parser.add_argument("--seed", **number, help="of weights and order of the data (0)")
+    parser.add_argument(
+        "--trajectories", **number, help="training trajectories to use (all)"
+    )
+    parser.add_argument(
+        "--set",
+        dest="sets",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any other field: model.depth=3, training.unroll=4, ...",
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE.toml", help="tables [model], [training]"
+    )
+    parser.add_argument("--json", action="store_true", help="report as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    # More threads than one lose against several runs side by side.
+    torch.set_num_threads(1)
+    choices = resolve(arguments)
+    dataset = training_data(arguments.data, choices.training)
+    config = prepare(dataset, choices, arguments.match_parameters)
+    current = Run(arguments.out, config, arguments.data)
+    files.make_folder(current.folder)
+    with files.lock(current.folder):
+        write_run(current)
+        return _train(current, dataset, arguments.json)
+
+
+def resolve(arguments: argparse.Namespace) -> Choices:
+    """Return what the command line asks for; options win over the file."""
+    values = read_toml(arguments.config) if arguments.config else {}
+    model, training = (_table(values, name) for name in ("model", "training"))
+    for table, key, value in (
+        (model, "kind", arguments.model),
+        (model, "group", arguments.group),
+        (model, "width", arguments.width),
+        (training, "updates", arguments.updates),
+        (training, "seed", arguments.seed),
+        (training, "trajectories", arguments.trajectories),
+    ):
+        if value is not None:
+            table[key] = value
+    for text in arguments.sets:
+        key, value = assignment(text, "--set")
+        head, _, rest = key.partition(".")
+        if head not in ("model", "training") or not rest:
+            raise InputError(f"--set {key:.80}: expected model.KEY or training.KEY")
+        values[head][rest] = literal(value)
+    if "kind" not in model:
+        raise InputError("model: expected --model NAME, see `pde-sym models`")
+    if arguments.width is not None and arguments.match_parameters is not None:
+        raise InputError("expected --width or --match-parameters, got both")
+    return Choices.parse(values, where=str(arguments.config or "options"))
+
+
+def training_data(folder: Path, training: TrainConfig) -> TrajectoryDataset:
+    """Return the training windows; subsets of one seed are nested."""
+    return TrajectoryDataset(
+        folder,
+        "train",
+        window=training.unroll + 1,
+        num_trajectories=training.trajectories,
+        subset_seed=training.seed,
+    )
+
+
+def prepare(
+    dataset: TrajectoryDataset, choices: Choices, num_parameters: int | None
+) -> RunConfig:
+    """Return the resolved run of the choices on a data set."""
+    task = task_of(dataset, read_recipe(dataset.folder).system)
+    model = choices.model
+    if num_parameters is not None:
+        model = match_width(model, task, num_parameters)
+    return RunConfig(
+        data=identity_of(dataset.folder),
+        task=task,
+        normalisation=measure_scales(dataset, task),
+        model=model,
+        training=choices.training,
+    )
+
+
+def _train(current: Run, dataset: TrajectoryDataset, as_json: bool) -> int:
+    config, start = current.config, time.monotonic()
+    surrogate = build_surrogate(config)
+    windows = training_windows(dataset)
+    valid = validation_rollouts(current.data, config.training.horizon)
+    with (
+        _stop_signal() as stopped,
+        progress(current.name, config.training.updates, "updates") as advance,
+    ):
+        seen = 0
+
+        def report(row: dict[str, Any]) -> None:
+            nonlocal seen
+            advance(row["update"] - seen)
+            seen = row["update"]
+
+        done = fit(
+            surrogate,
+            windows,
+            valid,
+            config.training,
+            current.folder,
+            report=report,
+            stop=lambda: stopped() is not None,
+        )
+    if not done:
+        print(
+            f"{current.folder}: stopped; the same command goes on where it was",
+            file=sys.stderr,
+        )
+        return 128 + (stopped() or signal.SIGINT)
+    best = load_best(surrogate, current.folder)
+    summary = {
+        "run": str(current.folder),
+        "model": config.model.model_dump(mode="json"),
+        "parameters": count_parameters(surrogate),
+        "updates": config.training.updates,
+        "best_update": best["update"],
+        "valid_vrmse": float.fromhex(best["best"]),
+        "seconds": round(time.monotonic() - start, 1),
+    }
+    line = (
+        f"{current.folder}: {config.model.kind}, {summary['parameters']} parameters; "
+        f"VRMSE {summary['valid_vrmse']:.4f} over {config.training.horizon} steps of "
+        f"validation rollouts at update {best['update']} of "
+        f"{config.training.updates}; {summary['seconds']:.0f} s"
+    )
+    print(json.dumps(summary) if as_json else line)
+    return 0
+
+
+def _table(values: dict[str, Any], key: str) -> dict[str, Any]:
+    table = values.setdefault(key, {})
+    if not isinstance(table, dict):
+        raise InputError(f"{key}: expected a table, got {table!r:.80}")
+    return table
+
+
+@contextmanager
+def _stop_signal() -> Iterator[Callable[[], int | None]]:
+    """Yield a function that returns the signal that asked to stop, if one did.
+
+    The loop then saves its state; a second Ctrl-C ends it at once.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield lambda: received[0] if received else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

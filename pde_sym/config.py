@@ -35,7 +35,7 @@ class Frozen(BaseModel):
 
 
 def explain(error: ValidationError) -> str:
-    """Return the first fault of a validation as ``key: reason (got value)``."""
+    """Return the first fault as one line, ``key: reason (got value)``."""
     first = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in first["loc"]) or "value"
     reason = first["msg"].removeprefix("Value error, ")
@@ -43,7 +43,8 @@ def explain(error: ValidationError) -> str:
     shown = "" if isinstance(got, dict | BaseModel) else f" (got {got!r:.80})"
     others = error.error_count() - 1
     more = f", and {others} more" if others else ""
-    return f"{key}: {reason}{shown}{more}"
+    # Keys are the user's and may hold anything.
+    return " ".join(f"{key}: {reason}{shown}{more}".split())
 
 
 def canonical_json(value: BaseModel | dict[str, Any] | list[Any]) -> str:
@@ -59,14 +60,14 @@ def fingerprint(value: BaseModel | dict[str, Any]) -> str:
 
 def assignment(text: str, option: str, form: str = "KEY=VALUE") -> tuple[str, str]:
     """Return the two sides of ``KEY=VALUE``; `InputError` names the option."""
-    name, sign, value = text.partition("=")
-    if not (name and sign and value) or len(text) > MAX_ASSIGNMENT:
+    name, _, value = (part.strip() for part in text.partition("="))
+    if not (name and value) or len(text) > MAX_ASSIGNMENT:
         raise InputError(f"{option} {text:.80}: expected {form}")
-    return name.strip(), value.strip()
+    return name, value
 
 
 def literal(text: str) -> Any:
-    """Return a number, true, false, null or a list as such, anything else as text."""
+    """Return the value that `text` is in JSON, or `text` itself where it is none."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -43,7 +43,9 @@ class GroupElement:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "turns", self.turns % 4)
-        object.__setattr__(self, "shift", (self.shift[0] % 1.0, self.shift[1] % 1.0))
+        # Twice: round-off below zero gives 1.0 the first time.
+        x, y = (s % 1.0 % 1.0 for s in self.shift)
+        object.__setattr__(self, "shift", (x, y))
 
     @property
     def matrix(self) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -58,7 +60,7 @@ class GroupElement:
 
     @property
     def name(self) -> str:
-        """A short label: ``e``, ``turn 90``, ``flip``, ``flip, turn 90``, ``shift``."""
+        """A short label: ``e``, ``flip y``, ``flip, turn 90``, ``shift 0.25, 0``."""
         parts = [f"flip{' y' if not self.turns else ''}"] if self.flip else []
         parts += [f"turn {90 * self.turns}"] if self.turns else []
         if any(self.shift):
@@ -265,7 +267,7 @@ class Subgroup:
 
     @property
     def name(self) -> str:
-        """For instance ``T^2 x D4`` or ``T_x x {e, flip y}``."""
+        """For instance ``T_x x D1`` or ``T^2 x {e; flip, turn 90}``."""
         shifts = {0: "", 1: "T_" + "".join(self.translations), 2: "T^2"}
         named = {
             frozenset(point_group(n).elements): n

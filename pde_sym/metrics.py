@@ -23,13 +23,13 @@ def vrmse(prediction: Tensor, truth: Tensor) -> Tensor:
     """
     mean_square = (prediction - truth).square().mean((-2, -1))
     variance = truth.var((-2, -1), correction=1)
-    return (mean_square / (variance + WELL_EPSILON)).sqrt().mean(-1)
+    return _root(mean_square / (variance + WELL_EPSILON)).mean(-1)
 
 
 def nrmse(prediction: Tensor, truth: Tensor) -> Tensor:
     """Return ``sqrt(<(p - u)^2> / <u^2>)`` per channel, averaged over channels."""
     mean_square = (prediction - truth).square().mean((-2, -1))
-    return (mean_square / truth.square().mean((-2, -1))).sqrt().mean(-1)
+    return _root(mean_square / truth.square().mean((-2, -1))).mean(-1)
 
 
 def correlation(prediction: Tensor, truth: Tensor) -> Tensor:
@@ -39,6 +39,12 @@ def correlation(prediction: Tensor, truth: Tensor) -> Tensor:
     product = (p * u).mean((-2, -1))
     scale = (p.square().mean((-2, -1)) * u.square().mean((-2, -1))).sqrt()
     return (product / scale).mean(-1)
+
+
+def _root(square: Tensor) -> Tensor:
+    """Return the root, with slope 0 at 0 where autograd would make nan of it."""
+    exact = square == 0
+    return torch.where(exact, 1.0, square).sqrt().masked_fill(exact, 0.0)
 
 
 def _norm(state: Tensor) -> Tensor:

@@ -157,7 +157,7 @@ def translation_lie_derivative(
         back = (-shift[0], -shift[1])
         return fourier_shift(step(fourier_shift(states, shift)), back)
 
-    square = torch.zeros(len(states), dtype=states.dtype)
+    square = states.new_zeros(len(states))
     for ahead in ((fraction, 0.0), (0.0, fraction)):
         behind = (-ahead[0], -ahead[1])
         slope = (shifted(ahead) - shifted(behind)) / (2 * fraction)

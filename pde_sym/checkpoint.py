@@ -77,11 +77,13 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             f"{folder}: checkpoint version {manifest.get('version')!r}, this pde_sym "
             f"reads version {VERSION}"
         )
+    hashes = manifest.get("sha256")
+    if not isinstance(hashes, dict):
+        raise DataError(f"{folder / _MANIFEST}: expected hashes, got {hashes!r:.80}")
     contents = {}
     for name in (_TENSORS, _STATE):
         contents[name] = files.read_file(folder / name, 1 << 34)
-        expected = manifest.get("sha256", {}).get(name)
-        if hashlib.sha256(contents[name]).hexdigest() != expected:
+        if hashlib.sha256(contents[name]).hexdigest() != hashes.get(name):
             raise DataError(
                 f"{folder / name}: damaged, its hash is not the recorded one"
             )

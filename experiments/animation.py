@@ -1,9 +1,10 @@
 """Truth and all models side by side, as an animated PNG or GIF."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -11,6 +12,8 @@ from PIL import Image
 
 from experiments.drawing import (
     ERROR_MAP,
+    FIELD_MAP,
+    POSITIVE_MAP,
     Floats,
     draw_environment,
     error_range,
@@ -65,14 +68,14 @@ def animate(
     canvas.draw()
     figure.set_layout_engine("none")
     frames = np.unique(np.linspace(0, last, min(MAX_FRAMES, last + 1)).round())
-    pictures = []
+    shots = []
     for frame in frames.astype(int):
         title.set_text(f"t = {first.times[frame]:.4g} T")
         for image, values in moving:
             image.set_data(values[frame].T)
         canvas.draw()
-        shot = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-        pictures.append(shot.quantize(255, dither=Image.Dither.NONE))
+        shots.append(Image.fromarray(np.array(canvas.buffer_rgba())).convert("RGB"))
+    pictures = with_one_palette(shots)
     buffer = io.BytesIO()
     pictures[0].save(
         buffer,
@@ -84,6 +87,19 @@ def animate(
         optimize=True,
     )
     return buffer.getvalue()
+
+
+def with_one_palette(shots: Sequence[Image.Image]) -> list[Image.Image]:
+    """Return the frames in 256 colours: an animated PNG has one palette for all.
+
+    They are those of the maps, since a palette fitted to a frame drops rare ones.
+    """
+    parts = ((FIELD_MAP, 92), (ERROR_MAP, 92), (POSITIVE_MAP, 48), ("gray", 24))
+    colours = [colormaps[name](np.linspace(0, 1, n))[:, :3] for name, n in parts]
+    palette = Image.new("P", (1, 1))
+    levels = (255 * np.concatenate(colours)).round().astype(np.uint8)
+    palette.putpalette(levels.tobytes())
+    return [s.quantize(palette=palette, dither=Image.Dither.NONE) for s in shots]
 
 
 def _draw(

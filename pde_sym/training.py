@@ -151,7 +151,7 @@ def fit(
     Parameters
     ----------
     report
-        Called with each row of metrics, and with ``{"update": n}`` between them.
+        Called with each row of metrics.
     stop
         Asked before every update; when true the state is saved and the loop ends.
 
@@ -163,7 +163,7 @@ def fit(
     Raises
     ------
     SimulationError
-        When the loss is not finite; it names update and windows.
+        When loss, gradient or validation error is not finite; it names the update.
     """
     optimiser = make_optimiser(surrogate, config)
     files.make_folder(folder / "checkpoints")
@@ -174,6 +174,11 @@ def fit(
         done = update >= config.updates
         if update % config.evaluate_every == 0 or done:
             error = float(rollout_error(surrogate, valid, config.horizon).mean())
+            if not math.isfinite(error):
+                raise SimulationError(
+                    f"the validation error is {error} at update {update}; lower the "
+                    "learning rate; the last checkpoint is kept"
+                )
             row = {"update": update, "valid_vrmse": error, **_relaxation(surrogate)}
             if error < best:
                 best = error
@@ -192,14 +197,14 @@ def fit(
         if config.penalty:
             penalties = [layer.penalty() for layer in steerable_layers(surrogate)]
             loss = loss + config.penalty * sum(penalties, loss.new_zeros(()))
-        if not loss.isfinite():
-            raise SimulationError(
-                f"the loss is not finite at update {update}, windows {indices}; lower "
-                "the learning rate; the last checkpoint is kept"
-            )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(surrogate.parameters(), config.clip)
+        norm = nn.utils.clip_grad_norm_(surrogate.parameters(), config.clip)
+        if not (loss.isfinite() and norm.isfinite()):
+            raise SimulationError(
+                f"the loss or its gradient is not finite at update {update}, windows "
+                f"{indices}; lower the learning rate; the last checkpoint is kept"
+            )
         for group in optimiser.param_groups:
             group["lr"] = config.rate(update) * group["factor"]
         optimiser.step()

@@ -3,6 +3,8 @@
 import ast
 import errno
 import json
+import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -287,6 +289,62 @@ def test_a_fault_at_every_call_of_a_replacement(
         elif at == count:  # the folder could not be synced
             expected = [example(1)]
         assert any(same(found, one) for one in expected)
+
+
+class Kill(FaultyDisk):
+    """Ends the process without a word at call number `at`, a write half done."""
+
+    def __getattribute__(self, name: str) -> Any:
+        method = object.__getattribute__(self, name)
+        if name not in ("create", "write", "sync", "rename", "make_folder"):
+            return method
+
+        def call(*arguments: Any) -> Any:
+            self.calls += 1
+            if self.calls == self.at:
+                if name == "write":
+                    os.write(arguments[0], arguments[1][: len(arguments[1]) // 2])
+                os._exit(9)
+            return method(*arguments)
+
+        return call
+
+
+def save_in_child(folder: Path, checkpoint: Checkpoint, at: int) -> int:
+    """Save in a process that dies at call number `at`; return its exit code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    try:
+        files.disk = Kill(at)
+        save_checkpoint(folder, checkpoint)
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+def test_killed_at_every_call_of_a_replacement(tmp_path: Path) -> None:
+    """The old one, the new one or the one before: never half of one."""
+    before, folder = tmp_path / "step-0", tmp_path / "step-1"
+    save_checkpoint(before, example(7))
+    at, outcomes = 0, []
+    while True:
+        at += 1
+        save_checkpoint(folder, example(0))
+        code = save_in_child(folder, example(1), at)
+        found, faults = latest_checkpoint(tmp_path)
+        assert found is not None
+        assert faults == []
+        outcomes.append([same(found, example(n)) for n in (0, 7, 1)].index(True))
+        if code == 0:
+            break
+        assert code == 9
+    assert outcomes == sorted(outcomes)
+    # Gone only between the two renames.
+    assert outcomes[-1] == 2
+    assert outcomes.count(1) <= 1
 
 
 def test_numbers_that_json_does_not_know_are_not_saved(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Progress of long work, for commands: a bar on a terminal, else a line at times."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -7,7 +8,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 QUIET_SECONDS = 2.0
-LINE_SECONDS = 5.0
+LINE_SECONDS = 10.0
 
 
 @contextmanager
@@ -30,7 +31,8 @@ def progress(
         Where to write; standard error by default.
     """
     out: TextIO = sys.stderr if stream is None else stream
-    if out.isatty():
+    # Commands that share a terminal, as under make -j, say TERM=dumb and write lines.
+    if out.isatty() and os.environ.get("TERM") != "dumb":
         with _bar(what, total, out) as advance:
             yield advance
     else:

@@ -1,0 +1,88 @@
+# make demo: from nothing to results/demo/report.html. make test: the test suite.
+# Neither asks a question; both need Python 3.11 or 3.12 with venv, and make.
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
+	2>/dev/null && echo $$p && break; done)
+# Another index for PyTorch's wheels: make TORCH_INDEX=URL install
+TORCH_INDEX ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+INSTALLED := $(VENV)/.installed
+RUN := $(BIN)/pde-sym
+
+.PHONY: install demo test slow lint study clean
+.DELETE_ON_ERROR:
+
+install: $(INSTALLED)
+
+# torch goes first and by itself: its version is exact, nothing else may move it.
+# escnn goes in without its dependencies: it declares py3nj, which has no wheel, needs
+# a Fortran compiler, and is not needed at run time; its real needs stand before it.
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 not found; make PYTHON=path" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 13) else f"$(PYTHON) is Python {v[0]}.{v[1]}; 3.11 or 3.12 is needed: make PYTHON=path")'
+	@echo "installing into $(VENV): about a minute besides the downloads"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
+	$(PIP) install -c constraints.txt numpy scipy numba h5py pydantic pyyaml safetensors \
+		matplotlib rich lie_learn joblib autograd pymanopt pytest hypothesis ruff pyright
+	$(PIP) install --no-deps escnn==1.0.11
+	$(PIP) install --no-deps -e .
+	@touch $@
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -m "not slow"
+
+slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+# The demo: a conductor with bubbles, three surrogates, one page. The surrogates are
+# trained two at a time, one thread each; what is finished is not done again.
+DEMO := results/demo
+DEMO_MODELS := modulated strict cnn
+DEMO_UPDATES ?= 400
+
+demo: $(INSTALLED)
+	@$(MAKE) --no-print-directory -j2 --output-sync=none demo-runs
+	$(RUN) evaluate $(DEMO_MODELS:%=$(DEMO)/%)
+	$(RUN) report $(DEMO)
+
+.PHONY: demo-data demo-runs $(DEMO_MODELS:%=demo-%)
+demo-data: $(INSTALLED)
+	$(RUN) generate heat --break bubbles=0.9 --resolution 32 --frames 21 \
+		--train 16 --valid 8 --test 16 --seed 0 --out $(DEMO)/data
+demo-runs: $(DEMO_MODELS:%=demo-%)
+$(DEMO_MODELS:%=demo-%): demo-%: demo-data
+	TERM=dumb $(RUN) train --data $(DEMO)/data --model $* --match-parameters 28000 \
+		--updates $(DEMO_UPDATES) --seed 0 --out $(DEMO)/$*
+
+# The comparison of the demo over five seeds and twice the updates: about an hour.
+STUDY := results/bubbles
+SEEDS := 0 1 2 3 4
+STUDY_RUNS := $(foreach seed,$(SEEDS),$(foreach model,$(DEMO_MODELS),$(model)-$(seed)))
+
+study: $(INSTALLED)
+	@$(MAKE) --no-print-directory -j2 --output-sync=none study-runs
+	$(RUN) evaluate $(STUDY_RUNS:%=$(STUDY)/%)
+	$(RUN) report $(STUDY)
+
+.PHONY: study-data study-runs $(STUDY_RUNS:%=study-%)
+study-data: $(INSTALLED)
+	$(RUN) generate heat --break bubbles=0.9 --resolution 32 --frames 21 \
+		--train 16 --valid 8 --test 16 --seed 0 --out $(STUDY)/data
+study-runs: $(STUDY_RUNS:%=study-%)
+$(STUDY_RUNS:%=study-%): study-%: study-data
+	TERM=dumb $(RUN) train --data $(STUDY)/data --model $(firstword $(subst -, ,$*)) \
+		--match-parameters 28000 --updates 800 --seed $(lastword $(subst -, ,$*)) \
+		--out $(STUDY)/$*
+
+clean:
+	rm -rf results/demo

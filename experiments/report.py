@@ -24,18 +24,17 @@ from experiments.figures import (
 from experiments.page import Cell, Picture
 from experiments.plot import read_rollouts
 from experiments.series import (
-    RUN_FILE,
     Series,
     find_runs,
     group_by_seed,
     read_evaluations,
+    read_settings,
 )
 from experiments.strip import rollout_strip
-from pde_sym.errors import DataError, InputError
+from pde_sym.errors import InputError
 from pde_sym.store import files
 from pde_sym.systems import SYSTEMS, BreakingTerm
 
-MAX_RUN_BYTES = 1 << 20
 STEPS = 10
 """Steps of the rollout error in the table, fewer when the rollouts are shorter."""
 
@@ -383,12 +382,7 @@ def settings_section(
         page.paragraph(f"Hash of the data's recipe: {evaluations[0].recipe}", "note"),
     ]
     for folder, one in zip(folders, evaluations, strict=True):
-        path = folder / RUN_FILE
-        try:
-            settings = json.loads(files.read_file(path, MAX_RUN_BYTES))
-            settings.pop("data_folder", None)
-        except (ValueError, AttributeError, RecursionError) as error:
-            raise DataError(f"{path}: not the description of a run") from error
+        settings = read_settings(folder)
         title = f"{one.run}: VRMSE of 1 step {one.one_step_vrmse:.4f}"
         parts.append(page.details(title, json.dumps(settings, indent=1)))
     return parts

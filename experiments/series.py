@@ -4,17 +4,21 @@ A model family has one colour, marker and line in every figure.
 """
 
 import itertools
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from experiments.evaluation import Evaluation, read_evaluation
-from pde_sym.errors import InputError
+from pde_sym.errors import DataError, InputError
+from pde_sym.store import files
 
 RUN_FILE = "run.json"
+MAX_RUN_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -176,13 +180,58 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
     return runs
 
 
+def read_settings(run: Path) -> dict[str, Any]:
+    """Return what ``run.json`` says, less where the data are.
+
+    Raises
+    ------
+    DataError
+        When it is damaged.
+    """
+    path = run / RUN_FILE
+    try:
+        settings = json.loads(files.read_file(path, MAX_RUN_BYTES))
+        return {key: settings[key] for key in settings if key != "data_folder"}
+    except (ValueError, TypeError, RecursionError) as error:
+        raise DataError(f"{path}: not the description of a run") from error
+
+
+def check_settings(runs: Sequence[Path], evaluations: Sequence[Evaluation]) -> None:
+    """Refuse runs that would count as seeds of one model and are not.
+
+    Raises
+    ------
+    InputError
+        It names both runs and the first table that differs.
+    """
+    place = dict(zip(map(id, evaluations), runs, strict=True))
+    for series in group_by_seed(evaluations):
+        first, *others = (place[id(one)] for one in series.evaluations)
+        expected = _without_seed(read_settings(first))
+        for other in others:
+            settings = _without_seed(read_settings(other))
+            for key in {**expected, **settings}:
+                if expected.get(key) != settings.get(key):
+                    raise InputError(
+                        f"{first} and {other}: differ in more than the seed, in "
+                        f"{key} of {RUN_FILE}; show them apart"
+                    )
+
+
+def _without_seed(settings: dict[str, Any]) -> dict[str, Any]:
+    training = dict(settings.get("training") or {})
+    training.pop("seed", None)
+    return {**settings, "training": training}
+
+
 def read_evaluations(runs: Sequence[Path]) -> list[Evaluation]:
     """Read evaluations that may stand in one figure, under their folders' names.
 
     Raises
     ------
     InputError
-        When two runs have seen different data, or were measured on different frames.
+        When two runs have seen different data, were measured on different frames, or
+        look like seeds of one model and differ in something else.
     DataError
         When a run is not evaluated, or its evaluation is damaged.
     """
@@ -203,4 +252,5 @@ def read_evaluations(runs: Sequence[Path]) -> list[Evaluation]:
                 f"{runs[0]} and {run}: evaluated on different frames or trajectories; "
                 "evaluate both on the same test data with the same --steps"
             )
+    check_settings(runs, evaluations)
     return evaluations

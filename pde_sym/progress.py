@@ -49,12 +49,8 @@ def _lines(what: str, total: int, unit: str, stream: TextIO) -> Callable[[int], 
         now = time.monotonic()
         if now < due or done >= total:
             return
-        left = (now - start) / done * (total - done) if done else 0.0
-        print(
-            f"{what}: {done} of {total} {unit}, {left:.0f} s left",
-            file=stream,
-            flush=True,
-        )
+        left = f", {(now - start) / done * (total - done):.0f} s left" if done else ""
+        print(f"{what}: {done} of {total} {unit}{left}", file=stream, flush=True)
         due = now + LINE_SECONDS
 
     return advance

@@ -1,0 +1,336 @@
+"""The commands as a user calls them, from nothing to a report."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments.__main__ import COMMANDS, main
+
+ROOT = Path(__file__).parents[1]
+TRAIN = [
+    *("--match-parameters", "1500", "--updates", "4"),
+    *("--set", "model.depth=2", "--set", "model.kernel_size=3"),
+    *("--set", "training.batch_size=4", "--set", "training.evaluate_every=2"),
+]
+    "--match-parameters",
+    "1500",
+    "--set",
+    "model.depth=2",
+    "--set",
+    "model.kernel_size=3",
+    "--updates",
+    "4",
+    "--set",
+    "training.batch_size=4",
+    "--set",
+    "training.evaluate_every=2",
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli") / "data"
+    words = "heat --break bubbles=0.9 --resolution 16 --frames 6 --train 3 --valid 2"
+    assert main(["generate", *words.split(), "--test", "2", "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(data: Path) -> Path:
+    folder = data.parent / "runs"
+    for model in ("strict", "modulated", "cnn"):
+        assert train(data, folder / model, "--model", model) == 0
+    assert main(["evaluate", *(str(p) for p in sorted(folder.iterdir()))]) == 0
+    return folder
+
+
+def train(data: Path, out: Path, *options: str) -> int:
+    return main(["train", "--data", str(data), "--out", str(out), *TRAIN, *options])
+
+
+def failure(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    """Run a command that fails; return its exit code and its only line."""
+    try:
+        code = main(list(words))
+    except SystemExit as exit_:
+        code = int(exit_.code or 0)
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert "Traceback" not in lines[0]
+    return code, lines[0]
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for name in COMMANDS:
+        assert f"  {name} " in text
+    assert main(["--version"]) == 0
+    assert re.match(r"pde-sym \d+\.\d+", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "systems",
+        "generate",
+        "verify",
+        "describe",
+        "models",
+        "train",
+        "evaluate",
+        "plot",
+        "report",
+    ],
+)
+def test_every_command_explains_itself(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([command, "--help"])
+    assert exit_.value.code == 0
+    assert f"usage: pde-sym {command}" in capsys.readouterr().out
+
+
+def test_systems_lists_every_breaking_term(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["systems", "--json"]) == 0
+    (heat,) = json.loads(capsys.readouterr().out)
+    names = {term["name"] for term in heat["breaking"]}
+    linear = {"bubbles", "anisotropy", "sink", "drift", "source", "capacity"}
+    assert names == linear | {"nonlinear"}
+    bubbles = next(term for term in heat["breaking"] if term["name"] == "bubbles")
+    assert bubbles["breaks"] == []
+    assert "total heat" in bubbles["keeps"]
+
+
+def test_models_are_matched(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["models", "--json", "--match-parameters", "28000", "--resolution", "16"]
+    assert main(words) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["model"] for row in rows} == {"cnn", "strict", "modulated", "isotypic"}
+    for row in rows:
+        assert abs(row["parameters"] - 28000) <= 2800
+        assert row["update_ms"] > row["step_ms"] > 0
+
+
+def test_from_data_to_report(
+    runs: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(data)]) == 0
+    evaluation = json.loads((runs / "strict" / "evaluation.json").read_text())
+    turns = [d for d in evaluation["defects"] if d["element"].startswith("turn")]
+    assert len(turns) == 3
+    for defect in turns:
+        assert defect["model"] <= 1e-6
+        assert defect["solver"] > 1e-3
+        assert not defect["survives"]
+    assert len(evaluation["vrmse"]) == 5
+    heat = evaluation["invariants"][0]
+    assert max(heat["truth_drift"]) <= 1e-6
+    assert main(["report", str(runs)]) == 0
+    page = (runs / "report.html").read_text(encoding="utf-8")
+    assert "strict" in page
+    capsys.readouterr()
+
+
+def test_a_finished_run_is_left_alone(runs: Path, data: Path) -> None:
+    before = {p: p.read_bytes() for p in runs.rglob("*") if p.is_file()}
+    assert train(data, runs / "strict", "--model", "strict") == 0
+    after = {p: p.read_bytes() for p in before}
+    assert {p.name for p in before if before[p] != after[p]} <= {"metrics.jsonl"}
+
+
+def test_a_run_with_another_setting_is_refused(
+    runs: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "--data", str(data), "--out", str(runs / "strict"), *TRAIN]
+    code, line = failure(capsys, *words, "--model", "strict", "--seed", "7")
+    assert code == 3
+    assert "training.seed = 0, asked for 7" in line
+    code, line = failure(capsys, *words, "--model", "cnn")
+    assert code == 3
+
+
+def test_a_run_on_grown_data_is_refused(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grown = tmp_path / "data"
+    shutil.copytree(data, grown)
+    assert train(grown, tmp_path / "run", "--model", "cnn") == 0
+    words = "heat --break bubbles=0.9 --resolution 16 --frames 6 --train 4 --valid 2"
+    assert main(["generate", *words.split(), "--test", "2", "--out", str(grown)]) == 0
+    capsys.readouterr()
+    words = ["train", "--data", str(grown), "--out", str(tmp_path / "run"), *TRAIN]
+    code, line = failure(capsys, *words, "--model", "cnn")
+    assert code == 3
+    assert "data.train = 3, asked for 4" in line
+
+
+BAD_TRAIN = {
+    "--model perceptron": (2, "perceptron"),
+    "": (2, "--model"),
+    "--model strict --group E8": (2, "E8"),
+    "--model strict --set model.colour=1": (2, "colour"),
+    "--model strict --set model.kernel_size=4": (2, "kernel_size"),
+    "--model strict --set training.updates=0": (2, "updates"),
+    "--model strict --set colour=1": (2, "colour"),
+    "--model strict --trajectories 99": (2, "99"),
+    "--model strict --seed -1": (2, "seed"),
+    "--model strict --width 3 --match-parameters 100": (2, "--width"),
+    "--model strict --set training.unroll=60": (2, "window"),
+    "--model strict --set training.learning_rate=nan": (2, "learning_rate"),
+    "--model strict --config nowhere.toml": (2, "nowhere.toml"),
+    "--model strict --colour red": (2, "--colour"),
+}
+
+
+@pytest.mark.parametrize("options", BAD_TRAIN)
+def test_bad_training_is_one_line(
+    data: Path, tmp_path: Path, options: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    words = ["train", "--data", str(data), "--out", str(out), *options.split()]
+    expected, name = BAD_TRAIN[options]
+    code, line = failure(capsys, *words)
+    assert code == expected
+    assert name in line
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "explain heat",
+        "generate heat --resolution 0 --out OUT",
+        "generate heat --resolution 33 --out OUT",
+        "generate heat --resolution 2000000 --out OUT",
+        "generate heat --break bubbles=1.5 --out OUT",
+        "generate heat --break bubbles=-1 --out OUT",
+        "generate heat --break bubbles=nan --out OUT",
+        "generate heat --break wind=1 --out OUT",
+        "generate heat --set bubbles.colour=1 --out OUT",
+        "generate kdv3 --out OUT",
+        "generate heat --frames 1 --out OUT",
+        "generate heat --frames many --out OUT",
+        "train --model cnn --data OUT --out OUT2",
+        "verify OUT",
+        "describe OUT",
+        "evaluate OUT",
+        "report OUT",
+        "plot error OUT",
+        "models --resolution 0",
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(
+    words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = {"OUT": str(tmp_path / "out"), "OUT2": str(tmp_path / "out2")}
+    code, _ = failure(capsys, *(places.get(word, word) for word in words.split()))
+    assert code in {2, 4}
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_data_are_not_evaluated(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    words = "heat --break bubbles=0.5 --resolution 16 --frames 6 --train 1 --valid 1"
+    assert main(["generate", *words.split(), "--test", "1", "--out", str(other)]) == 0
+    capsys.readouterr()
+    words = ["evaluate", str(runs / "cnn"), "--data", str(other)]
+    code, line = failure(capsys, *words)
+    assert code == 2
+    assert "another recipe" in line
+    code, line = failure(capsys, "evaluate", str(runs / "cnn"), "--steps", "6")
+    assert "expected 1 to 5" in line
+
+
+def test_a_foreign_folder_is_not_trained_in(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    words = ["train", "--data", str(data), "--out", str(tmp_path), *TRAIN]
+    code, line = failure(capsys, *words, "--model", "cnn")
+    assert code == 3
+    assert "thesis.tex" in line
+
+
+def test_a_damaged_run_is_named(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "cnn"
+    shutil.copytree(runs / "cnn", broken)
+    (weights,) = broken.glob("best/step-*/tensors.safetensors")
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    data = str(runs.parent / "data")
+    code, line = failure(capsys, "evaluate", str(broken), "--data", data)
+    assert code == 4
+    assert "tensors.safetensors" in line
+    (broken / "run.json").write_text("{")
+    code, line = failure(capsys, "evaluate", str(broken))
+    assert code == 4
+    assert "run.json" in line
+
+
+def test_given_environment_moves_with_the_state(tmp_path: Path) -> None:
+    """The solver's joint defect is zero, and a strict model may read the medium."""
+    data, run = tmp_path / "data", tmp_path / "run"
+    words = "heat --break bubbles=0.9 --environment given --resolution 16 --frames 4"
+    counts = ["--train", "2", "--valid", "1", "--test", "2"]
+    assert main(["generate", *words.split(), *counts, "--out", str(data)]) == 0
+    assert train(data, run, "--model", "strict", "--group", "D4") == 0
+    assert main(["evaluate", str(run)]) == 0
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    for defect in evaluation["defects"]:
+        assert defect["survives"]
+        # The stored medium is in float32, which the turn keeps and the solver reads.
+        assert defect["solver"] <= 1e-12
+        assert defect["model"] <= 1e-6
+    assert max(evaluation["strict_floors"].values()) <= 1e-12
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_training_goes_on_to_the_same_bits(
+    data: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    options = [*TRAIN, "--model", "modulated"]
+    options[options.index("--updates") + 1] = "20"
+    command = [sys.executable, "-m", "experiments", "train", "--data", str(data)]
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    first = [*command, "--out", str(stopped), *options]
+    with subprocess.Popen(
+        first, env=environment, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    ) as process:
+        while not list(stopped.glob("checkpoints/step-*")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, message = process.communicate()
+    code = process.returncode
+    # A fast machine may be done before the signal comes.
+    assert code in {0, 128 + number}
+    assert "Traceback" not in message
+    for out in (stopped, straight):
+        subprocess.run(
+            [*command, "--out", str(out), *options],
+            env=environment,
+            cwd=tmp_path,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+    for path in straight.rglob("*"):
+        if path.suffix in {".safetensors", ".json"} and path.name != "run.json":
+            assert (
+                path.read_bytes() == (stopped / path.relative_to(straight)).read_bytes()
+            )

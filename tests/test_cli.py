@@ -20,19 +20,6 @@ TRAIN = [
     *("--set", "model.depth=2", "--set", "model.kernel_size=3"),
     *("--set", "training.batch_size=4", "--set", "training.evaluate_every=2"),
 ]
-    "--match-parameters",
-    "1500",
-    "--set",
-    "model.depth=2",
-    "--set",
-    "model.kernel_size=3",
-    "--updates",
-    "4",
-    "--set",
-    "training.batch_size=4",
-    "--set",
-    "training.evaluate_every=2",
-]
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
@@ -19,6 +20,8 @@ SOLVER = "#000000"
 GREY = "#767676"
 ROUND_OFF = 1e-6
 """Relative defect that counts as round-off in float32."""
+DEFECT_FLOOR = 1e-9
+"""Defects below, those of exact symmetries in float64, are drawn in one place."""
 SHARE_FLOOR = ROUND_OFF**2
 """Shares go with the square of defects."""
 # Curves -----------------------------------------------------------------------------
@@ -92,6 +95,13 @@ def invariant_names(first: Evaluation) -> list[tuple[str, ...]]:
     return [tuple(names) for names in found.values()]
 
 
+def legend_above(figure: Figure, handles: Sequence[Artist], labels: list[str]) -> None:
+    columns = 3 if max(map(len, labels)) > 24 else 5
+    figure.legend(
+        handles, labels, loc="outside upper center", ncols=min(columns, len(labels))
+    )
+
+
 @styled
 def drift_curve(series: Sequence[Series], invariant: str | None = None) -> Figure:
     """Return drift and budget residual of the invariants along rollouts.
@@ -120,9 +130,7 @@ def drift_curve(series: Sequence[Series], invariant: str | None = None) -> Figur
     for axes in panels[-1]:
         axes.set_xlabel("time t [T]")
     handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside upper center", ncols=min(5, len(labels))
-    )
+    legend_above(figure, handles, labels)
     return figure
 
 
@@ -176,35 +184,32 @@ def defect_chart(series: Sequence[Series]) -> Figure:
     elements = series[0].first.defects
     broken = [i for i, d in enumerate(elements) if not d.survives]
     panels = 2 if broken else 1
-    figure = new_figure(10.0 if broken else 7.5, 1.5 + 0.42 * len(elements))
+    height = max(0.42, 0.1 * len(series))
+    figure = new_figure(10.0 if broken else 7.5, 1.5 + height * len(elements))
     row = figure.subplots(
         1, panels, sharey=True, squeeze=False, width_ratios=[1.35, 1][:panels]
     )[0]
-    positive = [v for d in elements for v in (d.solver,) if v > 0]
+    solver = np.array([d.solver for d in elements])
     models = [one.values(lambda e: [d.model for d in e.defects]) for one in series]
-    positive += [float(v) for values in models for v in values.flat if v > 0]
-    low = min([*positive, ROUND_OFF / 10])
-    floor = 10.0 ** (math.floor(math.log10(low)) - 1)
+    high = max(ROUND_OFF, solver.max(), *(values.max() for values in models))
+    floor = DEFECT_FLOOR / 10
     for one, values, shift in zip(series, models, offsets(len(series)), strict=True):
         for i in range(len(elements)):
-            shown = np.maximum(values[:, i], floor)
+            shown = np.where(values[:, i] < DEFECT_FLOOR, floor, values[:, i])
             draw_seeds(row[0], i + shift, shown, one.look)
             if i in broken and elements[i].solver > 0:
                 draw_seeds(
                     row[1], i + shift, values[:, i] / elements[i].solver, one.look
                 )
-    _draw_solver(row[0], [max(d.solver, floor) for d in elements])
-    _mark_log_axis(row[0], floor, "0", ROUND_OFF, max(positive, default=1.0))
+    _draw_solver(row[0], np.where(solver < DEFECT_FLOOR, floor, solver))
+    _mark_log_axis(row[0], floor, "< $10^{-9}$", ROUND_OFF, high)
     row[0].set_xlabel("relative defect  E ‖f(g x) − g f(x)‖ / ‖f(x)‖")
     row[0].set_yticks(
         range(len(elements)),
         [element_name(d.element) + (" (kept)" if d.survives else "") for d in elements],
     )
-    row[0].set_ylim(len(elements) - 0.5, -0.5)
     for axes in row:
-        axes.grid(visible=False, axis="y")
-        for i in range(0, len(elements), 2):
-            axes.axhspan(i - 0.5, i + 0.5, color="#f3f3f3", lw=0, zorder=-1)
+        _draw_rows(axes, len(elements))
     if broken:
         row[1].axvline(1.0, color=SOLVER, lw=1.6)
         row[1].set_xlim(left=-0.06)
@@ -213,15 +218,23 @@ def defect_chart(series: Sequence[Series]) -> Figure:
     return figure
 
 
-def _draw_solver(axes: Axes, values: Sequence[float]) -> None:
+def _draw_solver(axes: Axes, values: Floats) -> None:
     places = np.arange(len(values))
     axes.vlines(values, places - 0.4, places + 0.4, color=SOLVER, lw=2.4, zorder=2.5)
+
+
+def _draw_rows(axes: Axes, number: int) -> None:
+    """Show which markers belong together; the first row is the upper one."""
+    axes.set_ylim(number - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    for i in range(0, number, 2):
+        axes.axhspan(i - 0.5, i + 0.5, color="#f3f3f3", lw=0, zorder=-1)
 
 
 def _mark_log_axis(
     axes: Axes, floor: float, lowest: str, noise: float, high: float
 ) -> None:
-    """Make the axis logarithmic, with a place at `floor` for zeros, or round-off."""
+    """Make the axis logarithmic, with a place at `floor` for what is lower."""
     axes.set_xscale("log")
     axes.set_xlim(floor / 2, 10 ** (math.log10(high) + 0.4))
     axes.axvspan(floor / 2, noise, color="#0072B2", alpha=0.09, lw=0, zorder=0)
@@ -250,9 +263,7 @@ def _legend_of_markers(figure: Figure, series: Sequence[Series]) -> None:
     for one in series:
         axes.plot([], [], label=one.label, **marker_style(one.look))
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside upper center", ncols=min(5, len(labels))
-    )
+    legend_above(figure, handles, labels)
 
 
 def by_wave_number(shares: Sequence[IrrepShare]) -> tuple[IrrepShare, ...]:
@@ -319,10 +330,7 @@ def _draw_shares(
     for one, shares, shift in zip(series, models, offsets(len(series)), strict=True):
         for i in range(len(solver)):
             draw_seeds(axes, i + shift, shown(shares[:, i]), one.look)
-    _draw_solver(axes, list(shown([s.solver for s in solver])))
+    _draw_solver(axes, shown([s.solver for s in solver]))
     _mark_log_axis(axes, floor, "< $10^{-12}$", floor * 10**0.5, float(high))
     axes.set_yticks(range(len(solver)), [s.irrep for s in solver])
-    axes.set_ylim(len(solver) - 0.5, -0.5)
-    axes.grid(visible=False, axis="y")
-    for i in range(0, len(solver), 2):
-        axes.axhspan(i - 0.5, i + 0.5, color="#f3f3f3", lw=0, zorder=-1)
+    _draw_rows(axes, len(solver))

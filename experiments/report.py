@@ -215,7 +215,7 @@ def captions(series: Sequence[Series]) -> dict[str, tuple[str, str]]:
             "E ‖f(g x) − g f(x)‖ / ‖f(x)‖ of one step f, for the solver and for the "
             "models on the same test inputs; where something is broken, right: model "
             "over solver. At 1 a model breaks a symmetry as much as the data; left of "
-            "it, less. 0: exactly equivariant. (kept): the physics keeps this element."
+            "it, less. Blue: no more than round-off. (kept): the physics keeps this."
             f"{broken}{bar}",
         ),
         "spectrum": (

@@ -72,8 +72,10 @@ def rollout_strip(
                 cells[1], errors[label][frame], first.lengths, ERROR_MAP, spread
             )
     name = first.channels[channel]
-    text = with_unit(name, unit.get(name, ""))
-    scales = ((field, text), (error, f"prediction − truth: {text}"))
+    scales = tuple(
+        (image, with_unit(words, unit.get(name, "")))
+        for image, words in ((field, name), (error, "prediction\n− truth"))
+    )
     _draw_side(figure, grid, first, trajectory, unit, scales)
     return figure
 
@@ -110,3 +112,5 @@ def _draw_side(
         host.set_axis_off()
         bar = host.inset_axes((0.1, 0.06, 0.12, 0.88))
         figure.colorbar(image, cax=bar, label=title)
+        # The cell is wide enough, and a long label must not push the pictures apart.
+        bar.set_in_layout(False)

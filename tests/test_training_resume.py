@@ -64,6 +64,7 @@ def train(
     stop_at: int = -1,
     kill_at: int = -1,
     config: TrainConfig = CONFIG,
+    valid: Tensor | None = None,
 ) -> bool:
     asked = 0
 
@@ -75,7 +76,7 @@ def train(
     # Whatever the state of the global generator is, it must not matter.
     surrogate = fresh(model)
     torch.rand(int(torch.randint(1, 9, ())))
-    data = Rollouts(states(), None)
+    data = Rollouts(states() if valid is None else valid, None)
     return fit(surrogate, Stored(kill_at), data, config, folder, stop=stop)
 
 
@@ -133,6 +134,20 @@ def test_stopped_and_gone_on(
     assert saved.state["update"] == stop_at
     assert train(tmp_path, model)
     assert_same_run(tmp_path, straight(model))
+
+
+@pytest.mark.parametrize("stop_at", [0, 10, 23])
+def test_the_best_of_before_stays_the_best(tmp_path: Path, stop_at: int) -> None:
+    """Validated on what it predicts at the start, a network only gets worse."""
+    with torch.no_grad():
+        first = states()[:, 0]
+        valid = torch.stack([first, fresh(FREE)(first) + 1e-3 * first], 1)
+    assert not train(tmp_path, stop_at=stop_at, valid=valid)
+    assert train(tmp_path, valid=valid)
+    errors = [r["valid_vrmse"] for r in read_log(tmp_path) if "valid_vrmse" in r]
+    assert min(errors[1:]) > 5 * errors[0]
+    best = load_best(fresh(FREE), tmp_path)
+    assert best == {"update": 0, "best": errors[0].hex()}
 
 
 def test_stopped_at_every_few_updates(

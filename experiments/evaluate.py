@@ -171,6 +171,7 @@ def evaluate(
         parameters=count_parameters(surrogate),
         seed=one.config.training.seed,
         updates=one.config.training.updates,
+        settings=one.config.settings,
         recipe=one.config.data.recipe,
         system=system.kind,
         strengths={term.kind: term.strength for term in system.breaking},

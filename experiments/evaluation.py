@@ -18,6 +18,7 @@ from pde_sym.config import Frozen, canonical_json
 from pde_sym.errors import DataError, InputError
 from pde_sym.store import files
 
+RUN_FILE = "run.json"
 EVALUATION_FILE = "evaluation.json"
 ROLLOUT_FILE = "rollouts.npz"
 MAX_BYTES = 1 << 28
@@ -80,6 +81,8 @@ class Evaluation(Frozen):
     parameters: int
     seed: int
     updates: int
+    settings: str
+    """Hash of everything that was chosen but the seed: equal for seeds of one model."""
     recipe: str
     """Hash of the recipe of the data."""
     system: str

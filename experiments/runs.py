@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from experiments.evaluation import RUN_FILE
 from pde_sym.config import Frozen, fingerprint
 from pde_sym.dataset import MemoryWindows, TrajectoryDataset
 from pde_sym.errors import DataError, InputError, OutputError
@@ -24,7 +25,6 @@ from pde_sym.store import files
 from pde_sym.systems import System
 from pde_sym.training import Rollouts, TrainConfig, Windows, load_best
 
-RUN_FILE = "run.json"
 MAX_RUN_BYTES = 1 << 20
 MEMORY_BYTES = 2 << 30
 """Training data up to this size are held in memory."""
@@ -49,6 +49,17 @@ class RunConfig(Frozen):
     normalisation: Normalisation
     model: ModelConfig
     training: TrainConfig
+
+    @property
+    def settings(self) -> str:
+        """Hash of what was chosen, less the seed and what follows from it."""
+        return fingerprint(
+            {
+                "data": self.data.model_dump(mode="json"),
+                "model": self.model.model_dump(mode="json"),
+                "training": self.training.model_dump(mode="json", exclude={"seed"}),
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -93,6 +104,7 @@ def measure_scales(dataset: TrajectoryDataset, task: Task) -> Normalisation:
         dataset.split,
         window=2,
         num_trajectories=min(dataset.num_trajectories, SCALE_TRAJECTORIES),
+        subset_seed=dataset.subset_seed,
     )
     items = few.load_all()
     states = items["states"]

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.evaluation import Evaluation, read_evaluation
+from experiments.evaluation import RUN_FILE, Evaluation, read_evaluation
 from pde_sym.errors import DataError, InputError
 from pde_sym.store import files
 
-RUN_FILE = "run.json"
 MAX_RUN_BYTES = 1 << 20
 
 
@@ -83,7 +82,7 @@ class Series:
 
 
 def group_by_seed(evaluations: Sequence[Evaluation]) -> tuple[Series, ...]:
-    """Group evaluations that differ only by seed; labels say what else differs.
+    """Group evaluations whose settings differ by the seed alone.
 
     Raises
     ------
@@ -92,34 +91,31 @@ def group_by_seed(evaluations: Sequence[Evaluation]) -> tuple[Series, ...]:
     """
     if not evaluations:
         raise InputError("expected at least one evaluated run")
-    groups: dict[tuple[str, str | None, int, int], list[Evaluation]] = {}
+    groups: dict[str, list[Evaluation]] = {}
     for one in evaluations:
-        key = (one.model, one.group, one.parameters, one.updates)
-        groups.setdefault(key, []).append(one)
-    order = list(FAMILIES)
-    keys = sorted(
-        groups,
-        key=lambda k: (
-            order.index(k[0]) if k[0] in FAMILIES else len(order),
-            k[0],
-            k[1] or "",
-            *k[2:],
-        ),
-    )
+        groups.setdefault(one.settings, []).append(one)
+    kinds = sorted((members[0] for members in groups.values()), key=_order)
     result = []
-    for key in keys:
-        members = sorted(groups[key], key=lambda e: e.seed)
+    for kind in kinds:
+        members = sorted(groups[kind.settings], key=lambda e: e.seed)
         for a, b in itertools.pairwise(members):
             if a.seed == b.seed:
                 raise InputError(
-                    f"runs {a.run} and {b.run}: the same model, size, updates and seed "
-                    f"({a.seed}); leave one of them out"
+                    f"runs {a.run} and {b.run}: the same settings and seed ({a.seed}); "
+                    "leave one of them out"
                 )
-        family = [k for k in keys if k[0] == key[0]]
-        label = _label(key, [k for k in family if k[1] == key[1]])
-        look = _look(key[0], family.index(key))
+        family = [k for k in kinds if k.model == kind.model]
+        label = _label(kind, [k for k in family if k.group == kind.group])
+        look = _look(kind.model, family.index(kind))
         result.append(Series(label, look, tuple(members)))
     return tuple(result)
+
+
+def _order(one: Evaluation) -> tuple[int, str, str, int, int, str]:
+    known = list(FAMILIES)
+    place = known.index(one.model) if one.model in known else len(known)
+    sizes = (one.parameters, one.updates)
+    return (place, one.model, one.group or "", *sizes, one.settings)
 
 
 def run_labels(evaluations: Sequence[Evaluation]) -> list[str]:
@@ -133,17 +129,19 @@ def run_labels(evaluations: Sequence[Evaluation]) -> list[str]:
     return [labels[id(one)] for one in evaluations]
 
 
-def _label(
-    key: tuple[str, str | None, int, int],
-    alike: list[tuple[str, str | None, int, int]],
-) -> str:
-    model, group, parameters, updates = key
-    name = FAMILIES[model][0] if model in FAMILIES else model
-    parts = [f"{name} ({group})" if group else name]
-    if len({k[2] for k in alike}) > 1:
-        parts.append(f"{parameters} parameters")
-    if len({k[3] for k in alike}) > 1:
-        parts.append(f"{updates} updates")
+def _label(kind: Evaluation, alike: list[Evaluation]) -> str:
+    """Return a name that tells `kind` from the others `alike` in model and group."""
+    name = FAMILIES[kind.model][0] if kind.model in FAMILIES else kind.model
+    parts = [f"{name} ({kind.group})" if kind.group else name]
+    if len({k.parameters for k in alike}) > 1:
+        parts.append(f"{kind.parameters} parameters")
+    if len({k.updates for k in alike}) > 1:
+        parts.append(f"{kind.updates} updates")
+    twins = [
+        k for k in alike if (k.parameters, k.updates) == (kind.parameters, kind.updates)
+    ]
+    if len(twins) > 1:
+        parts.append(f"run {kind.run}")
     return ", ".join(parts)
 
 
@@ -196,42 +194,13 @@ def read_settings(run: Path) -> dict[str, Any]:
         raise DataError(f"{path}: not the description of a run") from error
 
 
-def check_settings(runs: Sequence[Path], evaluations: Sequence[Evaluation]) -> None:
-    """Refuse runs that would count as seeds of one model and are not.
-
-    Raises
-    ------
-    InputError
-        It names both runs and the first table that differs.
-    """
-    place = dict(zip(map(id, evaluations), runs, strict=True))
-    for series in group_by_seed(evaluations):
-        first, *others = (place[id(one)] for one in series.evaluations)
-        expected = _without_seed(read_settings(first))
-        for other in others:
-            settings = _without_seed(read_settings(other))
-            for key in {**expected, **settings}:
-                if expected.get(key) != settings.get(key):
-                    raise InputError(
-                        f"{first} and {other}: differ in more than the seed, in "
-                        f"{key} of {RUN_FILE}; show them apart"
-                    )
-
-
-def _without_seed(settings: dict[str, Any]) -> dict[str, Any]:
-    training = dict(settings.get("training") or {})
-    training.pop("seed", None)
-    return {**settings, "training": training}
-
-
 def read_evaluations(runs: Sequence[Path]) -> list[Evaluation]:
     """Read evaluations that may stand in one figure, under their folders' names.
 
     Raises
     ------
     InputError
-        When two runs have seen different data, were measured on different frames, or
-        look like seeds of one model and differ in something else.
+        When two runs have seen different data or were measured on different frames.
     DataError
         When a run is not evaluated, or its evaluation is damaged.
     """
@@ -252,5 +221,4 @@ def read_evaluations(runs: Sequence[Path]) -> list[Evaluation]:
                 f"{runs[0]} and {run}: evaluated on different frames or trajectories; "
                 "evaluate both on the same test data with the same --steps"
             )
-    check_settings(runs, evaluations)
     return evaluations

@@ -140,7 +140,7 @@ class TrajectoryDataset(Dataset[Item]):
         if split not in list(Split):
             raise InputError(f"split: expected train, valid or test, got {split!r}")
         self.split = Split(split)
-        self.window, self.stride = window, stride
+        self.window, self.stride, self.subset_seed = window, stride, subset_seed
         self._manifest = read_manifest(self.folder)
         self._entries = self._manifest.of(self.split)
         self._starts = [entry.start for entry in self._entries]

@@ -26,6 +26,8 @@ from pde_sym.simulate import rollout
 from pde_sym.store import files
 
 KEPT_CHECKPOINTS = 2
+LOG_EVERY = 20
+"""Updates between the logged losses."""
 
 
 class TrainConfig(Frozen):
@@ -205,12 +207,13 @@ def fit(
                 f"the loss or its gradient is not finite at update {update}, windows "
                 f"{indices}; lower the learning rate; the last checkpoint is kept"
             )
+        rate = config.rate(update)
         for group in optimiser.param_groups:
-            group["lr"] = config.rate(update) * group["factor"]
+            group["lr"] = rate * group["factor"]
         optimiser.step()
         update += 1
-        if update % 20 == 0:
-            row = {"update": update, "loss": loss.item(), "rate": config.rate(update)}
+        if update % LOG_EVERY == 0:
+            row = {"update": update, "loss": loss.item(), "rate": rate}
             _log(folder, row)
             report(row)
 

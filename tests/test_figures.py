@@ -88,7 +88,9 @@ def make_evaluation(model="strict", seed=0, size=1.0, **changes) -> Evaluation:
             for name, scale in (("heat", 1), ("weighted_heat", 1), ("energy", 2))
         ),
     }
-    return Evaluation(**(values | changes))
+    values |= changes
+    chosen = (values[key] for key in ("model", "group", "parameters", "updates"))
+    return Evaluation(**({"settings": "-".join(map(str, chosen))} | values))
 
 
 def make_pictures(seed=0, lift=0.0) -> Pictures:
@@ -224,13 +226,18 @@ def test_runs_on_different_data_are_refused_by_name(tmp_path, change, reason):
         read_evaluations([one, two])
 
 
-def test_runs_that_differ_in_more_than_the_seed_are_no_seeds(tmp_path):
-    one = write(tmp_path / "one", make_evaluation(seed=0), penalty=0.0)
-    two = write(tmp_path / "two", make_evaluation(seed=1), penalty=0.0)
-    three = write(tmp_path / "three", make_evaluation(seed=2), penalty=0.1)
-    assert len(read_evaluations([one, two])) == 2
-    with pytest.raises(InputError, match=f"{one} and {three}.*training"):
-        read_evaluations([one, two, three])
+def test_runs_that_differ_in_more_than_the_seed_are_no_seeds():
+    """The hash of the settings decides, and the label names the run."""
+    twins = [
+        make_evaluation(seed=seed, settings=settings)
+        for seed, settings in ((0, "a"), (1, "a"), (2, "b"))
+    ]
+    series = group_by_seed(twins)
+    assert [[e.seed for e in s.evaluations] for s in series] == [[0, 1], [2]]
+    assert [s.label for s in series] == [
+        "strict (C4), run strict-0",
+        "strict (C4), run strict-2",
+    ]
 
 
 # Figures

@@ -87,21 +87,30 @@ def write_file(path: Path, data: bytes) -> None:
 def replace_folder(new: Path, folder: Path) -> None:
     """Give the finished folder `new` the name `folder`; what was there is removed.
 
+    A kill between the two renames leaves no `folder`, and what it held under a
+    temporary name.
+
     Raises
     ------
     OutputError
-        When the disk refuses; `folder` then holds what it held, or nothing.
+        When the disk refuses; `folder` then holds what it held.
     """
     old = folder.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
     try:
         if folder.exists():
             disk.rename(folder, old)
-        disk.rename(new, folder)
+        try:
+            disk.rename(new, folder)
+        except BaseException:
+            if old.exists():
+                disk.rename(old, folder)
+            raise
         _sync_folder(folder.parent)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror})") from error
     finally:
-        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def remove_folders(folders: Iterable[Path]) -> None:

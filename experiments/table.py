@@ -15,7 +15,6 @@ def print_table(
         table.add_column(column, justify="right" if number else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    width = max(
-        80, *(sum(map(len, row)) + 3 * len(row) + 4 for row in (columns, *rows))
-    )
-    Console(width=width).print(table)
+    # Wide enough for every cell: a cut number is no number.
+    widths = [max(map(len, cells)) + 3 for cells in zip(columns, *rows, strict=True)]
+    Console(width=max(80, sum(widths) + 1)).print(table)

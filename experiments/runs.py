@@ -83,6 +83,7 @@ def task_of(dataset: TrajectoryDataset, system: System) -> Task:
         state=dataset.fields,
         given=dataset.given_fields if is_given else None,
         breaks_translation=survivors.translations != {"x", "y"},
+        resolution=min(dataset.grid.shape),
     )
 
 

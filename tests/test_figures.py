@@ -5,6 +5,7 @@ import re
 from contextlib import redirect_stdout
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def make_evaluation(model="strict", seed=0, size=1.0, **changes) -> Evaluation:
         )
         for name, group in (("point", point_group("D4")), ("shift", shift_group(4)))
     }
-    values = {
+    values: dict[str, Any] = {
         "run": f"{model}-{seed}",
         "model": model,
         "group": None if model == "cnn" else "C4",
@@ -90,7 +91,8 @@ def make_evaluation(model="strict", seed=0, size=1.0, **changes) -> Evaluation:
     }
     values |= changes
     chosen = (values[key] for key in ("model", "group", "parameters", "updates"))
-    return Evaluation(**({"settings": "-".join(map(str, chosen))} | values))
+    values.setdefault("settings", "-".join(map(str, chosen)))
+    return Evaluation(**values)
 
 
 def make_pictures(seed=0, lift=0.0) -> Pictures:

@@ -118,6 +118,23 @@ def test_shifts_stay_exact_where_the_task_keeps_them(
     assert defect(step, SHIFT, torch.float64) <= TOLERANCE[torch.float64]
 
 
+@pytest.mark.parametrize("kind", [ModulatedConfig, IsotypicConfig])
+def test_learned_fields_stay_above_the_spacing_of_the_data(
+    kind: type[ModulatedConfig] | type[IsotypicConfig],
+) -> None:
+    def modes(task: Task, **settings: int) -> int:
+        return kind.model_validate(settings).relaxation(task).modes
+
+    breaking = {"state": STATE, "breaks_translation": True}
+    assert modes(Task(state=STATE, resolution=64)) == 0
+    assert modes(Task.model_validate(breaking)) == 8
+    for resolution, highest in ((64, 8), (32, 8), (16, 4), (8, 2), (3, 1)):
+        assert modes(Task.model_validate(breaking | {"resolution": resolution})) == (
+            highest
+        )
+    assert modes(Task.model_validate(breaking), position_modes=3) == 3
+
+
 def test_free_step_sees_its_place_only_where_the_task_breaks_translations() -> None:
     breaking = Task(state=STATE, breaks_translation=True)
     bound = TOLERANCE[torch.float64]

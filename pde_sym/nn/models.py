@@ -46,11 +46,15 @@ class Task(Frozen):
         Constant fields that it may read, for instance a topography.
     breaks_translation
         Whether the equation, given what the model reads, depends on the place.
+    resolution
+        Points per axis of the training data, where known: learned fields in position
+        stay well above their spacing. A built model runs on every grid.
     """
 
     state: FieldSpec
     given: FieldSpec | None = None
     breaks_translation: bool = False
+    resolution: PositiveInt | None = None
 
     @model_validator(mode="after")
     def _has_state_and_distinct_names(self) -> Self:
@@ -191,8 +195,8 @@ class ModulatedConfig(_SteerableFamily):
     fibre
         Whether components of a field get factors and biases of their own.
     position_modes
-        Highest mode of the factors in position; None is 8 where the task breaks
-        translations and 0 elsewhere.
+        Highest mode of the factors in position; None is 8, or a quarter of the
+        resolution if that is less, where the task breaks translations, else 0.
     position_banks
         Learned fields per layer that those factors are mixed from.
     """
@@ -241,7 +245,12 @@ class IsotypicConfig(_SteerableFamily):
 def _position_modes(chosen: int | None, task: Task) -> int:
     if chosen is not None:
         return chosen
-    return AUTO_POSITION_MODES if task.breaks_translation else 0
+    if not task.breaks_translation:
+        return 0
+    if task.resolution is None:
+        return AUTO_POSITION_MODES
+    # Fields that resolve single points memorise the training data.
+    return max(1, min(AUTO_POSITION_MODES, task.resolution // 4))
 
 
 ModelConfig = Annotated[

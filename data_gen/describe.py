@@ -7,10 +7,11 @@ stored initial states and in their environment:
 """
 
 import argparse
+import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,17 +19,21 @@ from torch import Tensor
 
 from data_gen.recipes import Recipe, read_recipe
 from data_gen.shards import one_thread
-from pde_sym.diagnostics import probes
+from pde_sym.diagnostics import Action, Defect, defects, probes
 from pde_sym.progress import progress
 from pde_sym.seeds import Split
 from pde_sym.store import (
     Manifest,
     Shard,
+    make_folder,
     open_entries,
     open_entry,
     read_manifest,
+    write_file,
 )
-from pde_sym.symmetry import act
+
+if TYPE_CHECKING:  # drawing is asked for seldom, and slow to import
+    from matplotlib.colors import Normalize
 
 HELP = "sizes, ranges, invariants, surviving symmetries and the data's defect"
 
@@ -152,42 +157,32 @@ def data_defect(
     has a direction of its own.
     """
     states, environment = _initial_states(folder, manifest)
+    system, grid, dt = recipe.system, recipe.grid, recipe.frame_spacing
+    after, chosen = Action(system.fields, grid), probes(grid)
+    number = system.fields.num_channels
+    phi = system.solver(grid, environment, dt)
 
-    def phi(u: Tensor, surroundings: Tensor) -> Tensor:
-        solver = recipe.system.solver(recipe.grid, surroundings, recipe.frame_spacing)
-        return solver(u)
+    def joint_phi(x: Tensor) -> Tensor:
+        return system.solver(grid, x[:, number:], dt)(x[:, :number])
 
     with one_thread():
-        return _defects(phi, states, environment, recipe)
-
-
-def _defects(
-    phi: Callable[[Tensor, Tensor], Tensor],
-    states: Tensor,
-    environment: Tensor,
-    recipe: Recipe,
-) -> list[dict[str, Any]]:
-    spec, grid = recipe.system.fields, recipe.grid
-    environment_spec = recipe.system.environment_fields
-    after = phi(states, environment)
-    rows = []
-    for g in probes(recipe.grid):
-        moved, expected = act(g, states, spec, grid), act(g, after, spec, grid)
-        row: dict[str, Any] = {
-            "element": g.name,
-            "survives": g in recipe.system.survivors,
-            "defect": _distance(phi(moved, environment), expected),
+        alone = defects(phi, states, chosen, after)
+        together: list[Defect] = []
+        if recipe.environment == "given" and len(system.environment_fields):
+            before = Action(system.fields + system.environment_fields, grid)
+            inputs = torch.cat([states, environment], dim=1)
+            together = defects(joint_phi, inputs, chosen, after, before)
+    rows: list[dict[str, Any]] = [
+        {
+            "element": d.element.name,
+            "survives": d.element in system.survivors,
+            "defect": d.mean,
         }
-        if recipe.environment == "given" and len(environment_spec):
-            turned = act(g, environment, environment_spec, grid)
-            row["joint"] = _distance(phi(moved, turned), expected)
-        rows.append(row)
+        for d in alone
+    ]
+    for row, d in zip(rows, together, strict=False):
+        row["joint"] = d.mean
     return rows
-
-
-def _distance(found: Tensor, expected: Tensor) -> float:
-    error = (found - expected).flatten(1).norm(dim=1)
-    return float((error / expected.flatten(1).norm(dim=1)).mean())
 
 
 def _initial_states(folder: Path, manifest: Manifest) -> tuple[Tensor, Tensor]:
@@ -202,32 +197,48 @@ def _initial_states(folder: Path, manifest: Manifest) -> tuple[Tensor, Tensor]:
 
 def draw(folder: Path, pictures: Path) -> list[str]:
     """Draw frames of the first test trajectory per channel; return the files."""
-    import matplotlib
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    manifest = read_manifest(folder)
+    manifest, recipe = read_manifest(folder), read_recipe(folder)
     split = next(s for s in (Split.TEST, Split.TRAIN) if manifest.of(s))
     with open_entry(folder, manifest.of(split)[0]) as reader:
         states, times, spec = reader.states(slice(0, 1))[0], reader.times, reader.fields
     chosen = np.linspace(0, len(times) - 1, MAX_PICTURES).round().astype(int)
-    pictures.mkdir(parents=True, exist_ok=True)
+    chosen = np.unique(chosen)
+    units = [field.unit for field in spec for _ in range(field.components)]
+    extent = (0.0, recipe.length, 0.0, recipe.length)
+    make_folder(pictures)
     files = []
     for channel, name in enumerate(spec.channel_names):
         u = states[chosen, channel]
-        figure, axes = pyplot.subplots(
-            1, MAX_PICTURES, figsize=(2 * MAX_PICTURES, 2.4), constrained_layout=True
-        )
+        norm, cmap = _colours(u)
+        figure = Figure(figsize=(2 * len(chosen) + 0.8, 2.5), layout="constrained")
+        axes = figure.subplots(1, len(chosen), sharey=True, squeeze=False)[0]
         for axis, frame, values in zip(axes, chosen, u, strict=True):
             # Arrays are indexed (x, y), pictures (row, column) from the top.
-            axis.imshow(values.T, origin="lower", vmin=u.min(), vmax=u.max())
-            axis.set_title(f"t = {times[frame]:.3g}", fontsize=8)
-            axis.set_axis_off()
+            axis.imshow(values.T, origin="lower", extent=extent, norm=norm, cmap=cmap)
+            axis.set(title=f"t = {times[frame]:.3g} T", xlabel="x [L]")
+        axes[0].set_ylabel("y [L]")
+        unit = f" [{units[channel]}]" if units[channel] else ""
+        colours = ScalarMappable(norm, cmap)
+        figure.colorbar(colours, ax=axes, label=name.replace("_", " ") + unit)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=150)
         files.append(str(pictures / f"{name}.png"))
-        figure.savefig(files[-1], dpi=100)
-        pyplot.close(figure)
+        write_file(Path(files[-1]), buffer.getvalue())
     return files
+
+
+def _colours(u: np.ndarray) -> "tuple[Normalize, str]":
+    """Return limits and colour map: symmetric about zero for fields of both signs."""
+    from matplotlib.colors import Normalize
+
+    low, high = float(u.min()), float(u.max())
+    if low < 0 < high:
+        largest = max(-low, high)
+        return Normalize(-largest, largest), "RdBu_r"
+    return Normalize(low, high), "cividis"
 
 
 def _show(report: dict[str, Any]) -> None:

@@ -10,8 +10,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from data_gen.describe import _colours
 from experiments.__main__ import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
@@ -321,3 +323,23 @@ def test_a_stopped_training_goes_on_to_the_same_bits(
             assert (
                 path.read_bytes() == (stopped / path.relative_to(straight)).read_bytes()
             )
+
+
+def test_describe_draws_what_it_says(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["describe", str(data), "--json", "--pictures", str(tmp_path / "pictures")]
+    assert main(words) == 0
+    report = json.loads(capsys.readouterr().out)
+    (picture,) = report["pictures"]
+    assert Path(picture).read_bytes().startswith(b"\x89PNG")
+    assert [row["survives"] for row in report["defect"]] == [False] * 10
+    assert all(row["defect"] > 1e-3 for row in report["defect"])
+
+
+def test_pictures_of_signed_fields_are_symmetric_about_zero() -> None:
+    signed, signed_map = _colours(np.array([-1.0, 0.5]))
+    assert (signed.vmin, signed.vmax) == (-1.0, 1.0)
+    positive, positive_map = _colours(np.array([0.5, 2.0]))
+    assert (positive.vmin, positive.vmax) == (0.5, 2.0)
+    assert signed_map != positive_map

@@ -79,7 +79,7 @@ def describe(folder: Path) -> dict[str, Any]:
         ],
         "strengths": {t.kind: t.strength for t in system.breaking},
         "environment": recipe.environment,
-        "resolution": recipe.resolution,
+        "resolution": list(recipe.grid.shape),
         "length": recipe.length,
         "frames": recipe.frames,
         "dt": recipe.frame_spacing,
@@ -207,7 +207,7 @@ def draw(folder: Path, pictures: Path) -> list[str]:
     chosen = np.linspace(0, len(times) - 1, MAX_PICTURES).round().astype(int)
     chosen = np.unique(chosen)
     units = [field.unit for field in spec for _ in range(field.components)]
-    extent = (0.0, recipe.length, 0.0, recipe.length)
+    extent = (0.0, recipe.grid.lengths[0], 0.0, recipe.grid.lengths[1])
     make_folder(pictures)
     files = []
     for channel, name in enumerate(spec.channel_names):
@@ -254,9 +254,10 @@ def _show(report: dict[str, Any]) -> None:
         return result
 
     counts = ", ".join(f"{n} {split}" for split, n in report["trajectories"].items())
+    points = " x ".join(map(str, report["resolution"]))
     console.print(
         f"{report['path']}: {report['system']}, {counts} trajectories of "
-        f"{report['frames']} frames, {report['resolution']}^2 points, "
+        f"{report['frames']} frames, {points} points, "
         f"dt {report['dt']:g}, {report['bytes'] / 1e6:.1f} MB in "
         f"{report['files']} files, environment {report['environment']}",
         highlight=False,

@@ -15,10 +15,10 @@ from pydantic import Field, PositiveFloat, model_validator
 from pde_sym.config import Frozen, assignment, literal, read_toml
 from pde_sym.errors import DataError, InputError
 from pde_sym.grid import PeriodicGrid
-from pde_sym.initial_conditions import RandomField
+from pde_sym.initial_conditions import InitialLaw
 from pde_sym.seeds import Split
 from pde_sym.store import read_manifest
-from pde_sym.systems import SYSTEMS, AnySystem, BreakingTerm, System
+from pde_sym.systems import SYSTEMS, AnyInitial, AnySystem, BreakingTerm, System
 
 GIB = 1 << 30
 
@@ -28,12 +28,12 @@ class Recipe(Frozen):
 
     system: AnySystem
     """The equation with its breaking terms."""
-    initial: RandomField = RandomField()
-    """Law of the initial states."""
-    resolution: int = Field(default=64, ge=8, multiple_of=2)
-    """Points per axis, even."""
-    length: PositiveFloat = 1.0
-    """Side of the square box, in units of length."""
+    initial: AnyInitial | None = None
+    """Law of the initial states; the first that the system knows when absent."""
+    resolution: int | None = Field(default=None, ge=8, multiple_of=2)
+    """Points per axis, even; the system's own when absent."""
+    length: PositiveFloat | None = None
+    """Side of the box, in units of length; the system's own when absent."""
     frames: int = Field(default=21, ge=2)
     """Stored frames per trajectory, the initial state included."""
     dt: PositiveFloat | None = None
@@ -48,15 +48,34 @@ class Recipe(Frozen):
     """Trajectories per file."""
 
     @model_validator(mode="after")
-    def _fill_in_dt(self) -> Self:
-        # The stored recipe says the number, so that a later default changes nothing.
-        if self.dt is None:
-            object.__setattr__(self, "dt", float(self.system.default_dt))
+    def _fill_in(self) -> Self:
+        # The stored recipe says the values, so that later defaults change nothing.
+        for name, value in (
+            ("dt", float(self.system.default_dt)),
+            ("resolution", self.system.default_resolution),
+            ("length", self.system.default_length),
+            ("initial", self.system.initial_laws[0].model_validate({})),
+        ):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        if not isinstance(self.initial, self.system.initial_laws):
+            known = ", ".join(law_classes(type(self.system)))
+            raise ValueError(
+                f"initial.kind: {self.system.kind} has {known}, got {self.law.kind}"
+            )
         return self
 
     @property
+    def law(self) -> InitialLaw:
+        """`initial`, filled in."""
+        assert self.initial is not None
+        return self.initial
+
+    @property
     def grid(self) -> PeriodicGrid:
-        return PeriodicGrid.square(self.resolution, self.length)
+        assert self.resolution is not None
+        assert self.length is not None
+        return self.system.grid(self.resolution, self.length)
 
     @property
     def frame_spacing(self) -> float:
@@ -104,7 +123,7 @@ def estimate(recipe: Recipe, counts: dict[Split, int]) -> Cost:
     """Return the cost of a data set without allocating any of it."""
     itemsize = 8 if recipe.dtype == "float64" else 4
     total = sum(counts.values())
-    points = recipe.resolution**2
+    points = recipe.grid.num_points
     states = recipe.system.fields.num_channels * points * recipe.frames
     constants = recipe.system.environment_fields.num_channels * points
     series = 2 * len(recipe.system.invariants) * recipe.frames * 8
@@ -185,8 +204,9 @@ def resolve(
     for text in breaks:
         name, strength = assignment(text, "--break", "NAME=STRENGTH")
         _term(part, kind, name)["strength"] = _number(name, strength)
-    for text in sets:
-        key, value = assignment(text, "--set")
+    assigned = [assignment(text, "--set") for text in sets]
+    # The law first: which keys it has depends on it.
+    for key, value in sorted(assigned, key=lambda pair: pair[0] != "initial.kind"):
         _assign(values, kind, key, literal(value))
     values |= {k: v for k, v in (options or {}).items() if v is not None}
     return Recipe.parse(values, where=str(config) if config else "recipe")
@@ -204,6 +224,11 @@ def term_classes(system: type[System]) -> dict[str, type[BreakingTerm]]:
     """Return the breaking terms of a system by name."""
     terms: tuple[type[BreakingTerm], ...] = getattr(system, "terms", ())
     return {term.model_fields["kind"].default: term for term in terms}
+
+
+def law_classes(system: type[System]) -> dict[str, type[InitialLaw]]:
+    """Return the laws of initial states of a system by name."""
+    return {law.model_fields["kind"].default: law for law in system.initial_laws}
 
 
 def _table(values: dict[str, Any], key: str, where: str) -> dict[str, Any]:
@@ -239,8 +264,15 @@ def _assign(values: dict[str, Any], kind: type[System], key: str, value: Any) ->
     elif not dot and head in system_fields:
         values["system"][head] = value
     elif dot and head == "initial":
-        _known(key, rest, list(RandomField.model_fields))
-        _table(values, "initial", "the configuration")[rest] = value
+        law = _table(values, "initial", "the configuration")
+        laws = law_classes(kind)
+        chosen = str(law.get("kind", next(iter(laws))))
+        _known("initial.kind", chosen, list(laws))
+        if rest == "kind":
+            _known(f"{key}={value}", str(value), list(laws))
+        else:
+            _known(key, rest, [f for f in laws[chosen].model_fields if f != "kind"])
+        law |= {"kind": chosen, rest: value}
     elif dot and head in term_classes(kind):
         allowed = [f for f in term_classes(kind)[head].model_fields if f != "kind"]
         _known(key, rest, allowed)

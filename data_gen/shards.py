@@ -26,7 +26,7 @@ def make_shard(recipe: Recipe, split: Split, start: int, count: int) -> Shard:
     indices = range(start, start + count)
     initial = np.stack(
         [
-            recipe.initial.sample(
+            recipe.law.sample(
                 recipe.grid, generator(recipe.seed, split, i, Stream.INITIAL), i
             )
             for i in indices

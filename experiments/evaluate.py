@@ -158,7 +158,7 @@ def evaluate(
     advance(1)
     measured["defects"] = element_defects(maps, test)
     advance(1)
-    shifts = shift_group(4 if test.recipe.resolution % 4 == 0 else 2)
+    shifts = shift_group(4 if grid.shape[0] % 4 == 0 else 2)
     measured["point_spectrum"] = spectrum(maps, point_group("D4"))
     measured["shift_spectrum"] = spectrum(maps, shifts)
     advance(1)

@@ -1,5 +1,8 @@
 """Laws of initial states, as values."""
 
+import abc
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
@@ -10,7 +13,19 @@ from pde_sym.errors import InputError
 from pde_sym.grid import PeriodicGrid
 
 
-class RandomField(Frozen):
+class InitialLaw(Frozen, abc.ABC):
+    """A law that initial states are drawn from."""
+
+    kind: str
+
+    @abc.abstractmethod
+    def sample(
+        self, grid: PeriodicGrid, generator: np.random.Generator, index: int = 0
+    ) -> NDArray[np.float64]:
+        """Draw a state ``(channels, *grid.shape)``; `index` numbers own arrays."""
+
+
+class RandomField(InitialLaw):
     """A band-limited Gaussian field of unit variance about a random mean.
 
     ``u(x) = a + n^-1 sum_m A_m cos(2 pi m.x / L + theta_m)`` over the Fourier modes
@@ -20,6 +35,7 @@ class RandomField(Frozen):
     every grid.
     """
 
+    kind: Literal["random_field"] = "random_field"
     modes: int = Field(default=5, ge=1, le=64)
     """Largest wavenumber, in periods per box."""
     slope: float = Field(default=2.0, ge=0.0, le=10.0)

@@ -296,7 +296,7 @@ def test_damaged_and_lost_shards_are_made_again(
     "file",
     [
         "../outside-00000.hdf5",
-        "/tmp/heat-00000.hdf5",
+        "/elsewhere/heat-00000.hdf5",
         "data/train/../../heat-00000.hdf5",
         "data/valid/heat-00000.hdf5",
         "data/train/heat-00000.hdf5/x",

@@ -22,6 +22,7 @@ from pde_sym.config import Frozen
 from pde_sym.fields import FieldSpec
 from pde_sym.grid import PeriodicGrid
 from pde_sym.groups import FULL, Subgroup
+from pde_sym.initial_conditions import InitialLaw
 
 if TYPE_CHECKING:  # a system describes itself without torch, which is slow to import
     from torch import Tensor
@@ -124,8 +125,27 @@ class System(Frozen, abc.ABC):
     """The breaking terms that the system knows."""
     default_dt: ClassVar[float]
     """Frame spacing at which consecutive frames differ by 2 to 20 %."""
+    default_resolution: ClassVar[int] = 64
+    """Points per axis."""
+    default_length: ClassVar[float] = 1.0
+    """Side of the box."""
+    initial_laws: ClassVar[tuple[type[InitialLaw], ...]]
+    """The laws that initial states may be drawn from, the default first."""
     symmetries: ClassVar[tuple[str, ...]]
     """Generators and discrete elements of the intact equation on the plane."""
+
+    @classmethod
+    def grid(cls, resolution: int, length: float) -> PeriodicGrid:
+        """Return the grid of that many points per axis: a square, unless overridden."""
+        return PeriodicGrid.square(resolution, length)
+
+    def complete(self, state: "Tensor", grid: PeriodicGrid) -> "Tensor":  # noqa: ARG002
+        """Return the state with its derived fields, from the prognostic ones alone.
+
+        Both are ``(batch, channels, *grid.shape)``; without derived fields they are
+        the same.
+        """
+        return state
 
     @property
     @abc.abstractmethod

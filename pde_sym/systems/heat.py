@@ -22,6 +22,7 @@ from pydantic import model_validator
 
 from pde_sym.fields import Field, FieldSpec, Rank
 from pde_sym.grid import PeriodicGrid
+from pde_sym.initial_conditions import InitialLaw, RandomField
 from pde_sym.systems.base import (
     BreakingTerm,
     Budget,
@@ -74,6 +75,7 @@ class Heat(System):
     )
     default_dt: ClassVar[float] = 5e-4
     """Frame spacing on a box of length 1 with k0 = 1: frames differ by 5 to 10 %."""
+    initial_laws: ClassVar[tuple[type[InitialLaw], ...]] = (RandomField,)
     invariants: ClassVar[tuple[Invariant, ...]] = (
         Invariant("heat", "K L^2", "int u"),
         Invariant("weighted_heat", "K L^2", "int C u"),

@@ -202,11 +202,16 @@ def make_maps(test: Test, surrogate: Surrogate) -> Maps:
     spec = system.fields.prognostic()
     channels = spec.num_channels
     after = Action(spec, grid)
+    kept = system.fields.prognostic_channels
+
+    def advance(u: Tensor, surroundings: Tensor) -> Tensor:
+        phi = system.solver(grid, surroundings, test.dt)
+        return phi(system.complete(u, grid))[:, kept]
+
     if not test.is_given:
         # One environment for all: it stays where it is when a state moves.
-        phi = system.solver(grid, test.environment[:1], test.dt)
         return Maps(
-            solver=in_batches(lambda u: phi(u.double()), BATCH),
+            solver=in_batches(lambda u: advance(u.double(), environment[:1]), BATCH),
             model=in_batches(lambda u: surrogate(u).double(), BATCH),
             inputs=states,
             after=after,
@@ -215,7 +220,7 @@ def make_maps(test: Test, surrogate: Surrogate) -> Maps:
 
     def solver(x: Tensor) -> Tensor:
         wide = x.double()
-        return system.solver(grid, wide[:, channels:], test.dt)(wide[:, :channels])
+        return advance(wide[:, :channels], wide[:, channels:])
 
     def model(x: Tensor) -> Tensor:
         return surrogate(x[:, :channels], x[:, channels:]).double()
@@ -292,10 +297,14 @@ def drift_series(
     test: Test, truth: Tensor, predicted: Tensor
 ) -> tuple[InvariantSeries, ...]:
     system, grid = test.recipe.system, test.recipe.grid
-    scale = invariant_scale(system, grid, truth[:, 0], test.environment)
+    full_truth, full_model = (
+        system.complete(u.double().flatten(0, 1), grid).unflatten(0, u.shape[:2])
+        for u in (truth, predicted)
+    )
+    scale = invariant_scale(system, grid, full_truth[:, 0], test.environment)
     exact, model = (
         invariant_drift(system, grid, states, test.environment, test.dt, scale)
-        for states in (truth, predicted)
+        for states in (full_truth, full_model)
     )
     return tuple(
         InvariantSeries(

@@ -1,7 +1,6 @@
 """Windows of stored trajectories as a torch data set."""
 
 import bisect
-import itertools
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -167,10 +166,7 @@ class TrajectoryDataset(Dataset[Item]):
         self.fields = self.all_fields.prognostic()
         self.times = times.astype(np.float64)
         self.dt = float(times[1] - times[0])
-        parts = self.all_fields.slices()
-        channels = range(self.all_fields.num_channels)
-        chosen = [channels[parts[field.name]] for field in self.fields]
-        self._channels = list(itertools.chain(*chosen))
+        self._channels = self.all_fields.prognostic_channels
 
     def _choose_environment(self, wanted: Literal["auto"] | bool) -> None:
         is_given = self.environment_kind == "given"

@@ -103,6 +103,17 @@ class FieldSpec(Frozen):
             start += field.components
         return result
 
+    @property
+    def prognostic_channels(self) -> list[int]:
+        """The channels of `prognostic()` among those of all fields."""
+        channels = range(self.num_channels)
+        return [
+            channel
+            for field, part in zip(self.fields, self.slices().values(), strict=True)
+            if field.prognostic
+            for channel in channels[part]
+        ]
+
     def prognostic(self) -> Self:
         """Return the fields that a surrogate predicts."""
         return type(self)(fields=tuple(f for f in self.fields if f.prognostic))

@@ -4,6 +4,8 @@ import argparse
 import json
 from typing import Any
 
+from pde_sym.config import Frozen
+from pde_sym.initial_conditions import InitialLaw
 from pde_sym.systems import SYSTEMS, BreakingTerm, System
 
 
@@ -31,7 +33,24 @@ def describe(system: type[System]) -> dict[str, Any]:
         "on_the_torus": "T^2 x D4",
         "properties": sorted(intact),
         "invariants": {i.name: f"{i.meaning} [{i.unit}]" for i in system.invariants},
+        "initial": [_describe_law(law) for law in system.initial_laws],
         "breaking": [_describe_term(term, intact) for term in system.terms],
+    }
+
+
+def _describe_law(law: type[InitialLaw]) -> dict[str, Any]:
+    return {
+        "name": law.model_fields["kind"].default,
+        "law": " ".join((law.__doc__ or "").split("\n\n")[0].split()),
+        "settings": _settings(law),
+    }
+
+
+def _settings(kind: type[Frozen]) -> dict[str, str]:
+    return {
+        name: " ".join((field.description or "").split())
+        for name, field in kind.model_fields.items()
+        if name != "kind"
     }
 
 
@@ -43,11 +62,7 @@ def _describe_term(kind: type[BreakingTerm], intact: frozenset[str]) -> dict[str
         "leaves": term.survivors.name,
         "breaks": sorted(term.breaks),
         "keeps": sorted(intact - term.breaks),
-        "settings": {
-            name: " ".join((field.description or "").split())
-            for name, field in kind.model_fields.items()
-            if name != "kind"
-        },
+        "settings": _settings(kind),
     }
 
 
@@ -60,6 +75,16 @@ def _text(system: dict[str, Any]) -> str:
         + "; ".join(f"{name} = {text}" for name, text in system["invariants"].items()),
         "  symmetries of the plane",
         *(f"      {generator}" for generator in system["symmetries"]),
+        "",
+        "  initial states, the first by default (--set initial.kind=NAME):",
+    ]
+    for law in system["initial"]:
+        lines.append(f"  {law['name']:12} {law['law']}")
+        lines += [
+            f"      --set initial.{name:7} {text}"
+            for name, text in law["settings"].items()
+        ]
+    lines += [
         "",
         "  breaking terms, each with a strength, 0 = intact (--break NAME=STRENGTH):",
     ]

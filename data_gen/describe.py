@@ -7,11 +7,10 @@ stored initial states and in their environment:
 """
 
 import argparse
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,21 +24,15 @@ from pde_sym.seeds import Split
 from pde_sym.store import (
     Manifest,
     Shard,
-    make_folder,
     open_entries,
     open_entry,
     read_manifest,
-    write_file,
 )
-
-if TYPE_CHECKING:  # drawing is asked for seldom, and slow to import
-    from matplotlib.colors import Normalize
 
 HELP = "sizes, ranges, invariants, surviving symmetries and the data's defect"
 
 MAX_TRAJECTORIES = 16
 """Initial states on which the defect is measured."""
-MAX_PICTURES = 6
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     report = describe(arguments.data)
     if arguments.pictures is not None:
+        from data_gen.pictures import draw  # matplotlib is slow to import
+
         report["pictures"] = draw(arguments.data, arguments.pictures)
     if arguments.json:
         print(json.dumps(report))
@@ -193,52 +188,6 @@ def _initial_states(folder: Path, manifest: Manifest) -> tuple[Tensor, Tensor]:
         states = reader.states(chosen, slice(0, 1))[:, 0].astype(np.float64)
         environment = reader.environment(chosen).astype(np.float64)
     return torch.from_numpy(states), torch.from_numpy(environment)
-
-
-def draw(folder: Path, pictures: Path) -> list[str]:
-    """Draw frames of the first test trajectory per channel; return the files."""
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.figure import Figure
-
-    manifest, recipe = read_manifest(folder), read_recipe(folder)
-    split = next(s for s in (Split.TEST, Split.TRAIN) if manifest.of(s))
-    with open_entry(folder, manifest.of(split)[0]) as reader:
-        states, times, spec = reader.states(slice(0, 1))[0], reader.times, reader.fields
-    chosen = np.linspace(0, len(times) - 1, MAX_PICTURES).round().astype(int)
-    chosen = np.unique(chosen)
-    units = [field.unit for field in spec for _ in range(field.components)]
-    extent = (0.0, recipe.grid.lengths[0], 0.0, recipe.grid.lengths[1])
-    make_folder(pictures)
-    files = []
-    for channel, name in enumerate(spec.channel_names):
-        u = states[chosen, channel]
-        norm, cmap = _colours(u)
-        figure = Figure(figsize=(2 * len(chosen) + 0.8, 2.5), layout="constrained")
-        axes = figure.subplots(1, len(chosen), sharey=True, squeeze=False)[0]
-        for axis, frame, values in zip(axes, chosen, u, strict=True):
-            # Arrays are indexed (x, y), pictures (row, column) from the top.
-            axis.imshow(values.T, origin="lower", extent=extent, norm=norm, cmap=cmap)
-            axis.set(title=f"t = {times[frame]:.3g} T", xlabel="x [L]")
-        axes[0].set_ylabel("y [L]")
-        unit = f" [{units[channel]}]" if units[channel] else ""
-        colours = ScalarMappable(norm, cmap)
-        figure.colorbar(colours, ax=axes, label=name.replace("_", " ") + unit)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=150)
-        files.append(str(pictures / f"{name}.png"))
-        write_file(Path(files[-1]), buffer.getvalue())
-    return files
-
-
-def _colours(u: np.ndarray) -> "tuple[Normalize, str]":
-    """Return limits and colour map: symmetric about zero for fields of both signs."""
-    from matplotlib.colors import Normalize
-
-    low, high = float(u.min()), float(u.max())
-    if low < 0 < high:
-        largest = max(-low, high)
-        return Normalize(-largest, largest), "RdBu_r"
-    return Normalize(low, high), "cividis"
 
 
 def _show(report: dict[str, Any]) -> None:

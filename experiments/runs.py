@@ -76,7 +76,18 @@ class Run:
 
 
 def task_of(dataset: TrajectoryDataset, system: System) -> Task:
-    """Return what a surrogate of this data set predicts and may read."""
+    """Return what a surrogate of this data set predicts and may read.
+
+    Raises
+    ------
+    InputError
+        When the data do not lie in the plane: every model convolves in two axes.
+    """
+    if dataset.grid.num_axes != 2:
+        raise InputError(
+            f"{dataset.folder}: {system.kind} has {dataset.grid.num_axes} axes; the "
+            "models are for data with 2"
+        )
     is_given = len(dataset.given_fields) > 0
     survivors = system.joint_survivors if is_given else system.survivors
     return Task(

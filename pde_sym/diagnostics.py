@@ -131,8 +131,13 @@ def probes(grid: PeriodicGrid) -> tuple[GroupElement, ...]:
     """Return what defects are measured under: D4 without e, and three shifts.
 
     The shifts are by one point along each axis, and by a quarter of the box, or the
-    multiple of the spacing next below, along both.
+    multiple of the spacing next below, along both. On a line they are by one point,
+    by a quarter, and by a third of the spacing.
     """
+    if grid.num_axes == 1:
+        (n,) = grid.shape
+        shifts = (1 / n, n // 4 / n, 1 / (3 * n))
+        return tuple(GroupElement(shift=(shift, 0.0)) for shift in shifts)
     n_x, n_y = grid.shape
     shifts = ((1 / n_x, 0.0), (0.0, 1 / n_y), (n_x // 4 / n_x, n_y // 4 / n_y))
     turns_and_flips = point_group("D4").elements[1:]

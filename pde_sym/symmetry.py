@@ -43,12 +43,20 @@ def act(
 ) -> Tensor:
     """Return ``(g u)(x) = rho(M) u(g^-1 x)`` for a state ``(..., channels, x, y)``.
 
+    A state on a line is ``(..., channels, x)``; shifts along x act on it.
+
     Raises
     ------
     InputError
         When the grid is not two-dimensional, when a quarter turn meets a grid that is
-        not square, or when the state has another number of channels than `spec`.
+        not square, when anything but a shift meets a line, or when the state has
+        another number of channels than `spec`.
     """
+    if grid.num_axes == 1:
+        if element.turns or element.flip or element.shift[1]:
+            raise InputError(f"a line has shifts along x, got {element.name}")
+        plane = PeriodicGrid(shape=(*grid.shape, 1), lengths=(*grid.lengths, 1.0))
+        return act(element, state[..., None], spec, plane)[..., 0]
     if grid.num_axes != 2:
         raise InputError(f"the plane's symmetries need 2 axes, got {grid.num_axes}")
     if element.turns % 2 and not grid.is_square:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_gen.describe import _colours
+from data_gen.pictures import colours
 from experiments.__main__ import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
@@ -338,8 +338,8 @@ def test_describe_draws_what_it_says(
 
 
 def test_pictures_of_signed_fields_are_symmetric_about_zero() -> None:
-    signed, signed_map = _colours(np.array([-1.0, 0.5]))
+    signed, signed_map = colours(np.array([-1.0, 0.5]))
     assert (signed.vmin, signed.vmax) == (-1.0, 1.0)
-    positive, positive_map = _colours(np.array([0.5, 2.0]))
+    positive, positive_map = colours(np.array([0.5, 2.0]))
     assert (positive.vmin, positive.vmax) == (0.5, 2.0)
     assert signed_map != positive_map

@@ -1,11 +1,13 @@
 """The action of the plane's symmetries and the tables of their irreps."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
 import torch
 
+from pde_sym.diagnostics import probes
 from pde_sym.errors import InputError
 from pde_sym.fields import Field, FieldSpec, Rank
 from pde_sym.grid import PeriodicGrid
@@ -160,3 +162,25 @@ def test_bad_states_are_refused_by_name() -> None:
         act(GroupElement(1), torch.zeros(3, 8, 8), SPEC, GRID)
     with pytest.raises(InputError, match="exact groups"):
         point_group("C8")
+
+
+def test_a_line_has_shifts_and_nothing_else() -> None:
+    """``u(x - s)`` of a band-limited function, at whole steps and between."""
+    line = PeriodicGrid(shape=(16,), lengths=(2.0,))
+    spec = FieldSpec.of(Field(name="u"))
+    x = torch.from_numpy(line.coordinates(0)) / 2
+
+    def u(place: torch.Tensor) -> torch.Tensor:
+        return torch.sin(2 * math.pi * place) + torch.cos(6 * math.pi * place + 1)
+
+    for shift in (3 / 16, 0.1):
+        moved = act(GroupElement(shift=(shift, 0.0)), u(x)[None, None], spec, line)
+        torch.testing.assert_close(moved[0, 0], u(x - shift), rtol=0, atol=1e-13)
+    for element in (
+        GroupElement(1),
+        GroupElement(flip=True),
+        GroupElement(shift=(0, 0.5)),
+    ):
+        with pytest.raises(InputError, match="a line has shifts"):
+            act(element, u(x)[None, None], spec, line)
+    assert all(not g.turns and not g.flip and not g.shift[1] for g in probes(line))

@@ -1,0 +1,89 @@
+"""Pictures of a data set: frames of the plane, or place and time of a line."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from data_gen.recipes import read_recipe
+from pde_sym.errors import InputError
+from pde_sym.seeds import Split
+from pde_sym.store import make_folder, open_entry, read_manifest, write_file
+
+Values = NDArray[np.floating]
+
+MAX_FRAMES = 6
+
+
+def draw(folder: Path, pictures: Path) -> list[str]:
+    """Draw the first test trajectory, a file per channel; return the files.
+
+    Raises
+    ------
+    InputError
+        When the data have neither one axis nor two.
+    """
+    manifest, recipe = read_manifest(folder), read_recipe(folder)
+    lengths = recipe.grid.lengths
+    if len(lengths) not in (1, 2):
+        raise InputError(f"{folder}: {len(lengths)} axes; pictures need 1 or 2")
+    split = next(s for s in (Split.TEST, Split.TRAIN) if manifest.of(s))
+    with open_entry(folder, manifest.of(split)[0]) as reader:
+        states, times, spec = reader.states(slice(0, 1))[0], reader.times, reader.fields
+    units = [field.unit for field in spec for _ in range(field.components)]
+    make_folder(pictures)
+    files = []
+    for channel, (name, unit) in enumerate(zip(spec.channel_names, units, strict=True)):
+        u = states[:, channel]
+        norm, cmap = colours(u)
+        if len(lengths) == 1:
+            figure, axes = _line(u, times, lengths[0], norm, cmap)
+        else:
+            figure, axes = _plane(u, times, lengths, norm, cmap)
+        label = name.replace("_", " ") + (f" [{unit}]" if unit else "")
+        figure.colorbar(ScalarMappable(norm, cmap), ax=axes, label=label)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=150)
+        files.append(str(pictures / f"{name}.png"))
+        write_file(Path(files[-1]), buffer.getvalue())
+    return files
+
+
+def colours(u: Values) -> tuple[Normalize, str]:
+    """Return limits and colour map: symmetric about zero for fields of both signs."""
+    low, high = float(u.min()), float(u.max())
+    if low < 0 < high:
+        largest = max(-low, high)
+        return Normalize(-largest, largest), "RdBu_r"
+    return Normalize(low, high), "cividis"
+
+
+def _plane(
+    u: Values, times: Values, lengths: tuple[float, ...], norm: Normalize, cmap: str
+) -> tuple[Figure, list[Axes]]:
+    chosen = np.unique(np.linspace(0, len(times) - 1, MAX_FRAMES).round().astype(int))
+    figure = Figure(figsize=(2 * len(chosen) + 0.8, 2.5), layout="constrained")
+    axes = list(figure.subplots(1, len(chosen), sharey=True, squeeze=False)[0])
+    extent = (0.0, lengths[0], 0.0, lengths[1])
+    for axis, frame in zip(axes, chosen, strict=True):
+        # Arrays are indexed (x, y), pictures (row, column) from the top.
+        axis.imshow(u[frame].T, origin="lower", extent=extent, norm=norm, cmap=cmap)
+        axis.set(title=f"t = {times[frame]:.3g} T", xlabel="x [L]")
+    axes[0].set_ylabel("y [L]")
+    return figure, axes
+
+
+def _line(
+    u: Values, times: Values, length: float, norm: Normalize, cmap: str
+) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axis = figure.add_subplot()
+    x = np.arange(u.shape[1]) * length / u.shape[1]
+    axis.pcolormesh(x, times, u, norm=norm, cmap=cmap, shading="nearest")
+    axis.set(xlabel="x [L]", ylabel="time t [T]")
+    return figure, [axis]

@@ -2,14 +2,14 @@
 
 import ast
 import errno
+import functools
 import json
-import os
-import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from disk_faults import KILLED, FailingDisk, disk_error, exit_code_when_killed
 
 from pde_sym import checkpoint as module
 from pde_sym.checkpoint import (
@@ -214,28 +214,8 @@ def test_the_latest_whole_one_is_found_and_damage_is_told(tmp_path: Path) -> Non
     assert len(faults) == 3
 
 
-class FaultyDisk(files.Disk):
-    """Fails at call number `at`; counts its calls."""
-
-    def __init__(self, at: int, code: int = errno.ENOSPC) -> None:
-        self.at, self.code, self.calls = at, code, 0
-
-    def __getattribute__(self, name: str) -> Any:
-        method = super().__getattribute__(name)
-        if name not in ("create", "write", "sync", "rename", "make_folder"):
-            return method
-
-        def call(*arguments: Any) -> Any:
-            self.calls += 1
-            if self.calls == self.at:
-                raise OSError(self.code, "injected")
-            return method(*arguments)
-
-        return call
-
-
 def calls_of_a_save(folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
-    counting = FaultyDisk(0)
+    counting = FailingDisk(0)
     monkeypatch.setattr(files, "disk", counting)
     save_checkpoint(folder, example(1))
     return counting.calls
@@ -251,7 +231,7 @@ def test_a_fault_at_every_call_of_a_first_save(
     count = calls_of_a_save(tmp_path / "other" / "step-1", monkeypatch)
     outcomes = []
     for at in range(1, count + 1):
-        monkeypatch.setattr(files, "disk", FaultyDisk(at, code))
+        monkeypatch.setattr(files, "disk", FailingDisk(at, disk_error(code)))
         with pytest.raises(OutputError, match=r"injected|cannot be"):
             save_checkpoint(new, example(1))
         monkeypatch.setattr(files, "disk", files.Disk())
@@ -277,7 +257,7 @@ def test_a_fault_at_every_call_of_a_replacement(
     for at in range(1, count + 1):
         monkeypatch.setattr(files, "disk", files.Disk())
         save_checkpoint(folder, example(0))
-        monkeypatch.setattr(files, "disk", FaultyDisk(at))
+        monkeypatch.setattr(files, "disk", FailingDisk(at))
         with pytest.raises(OutputError):
             save_checkpoint(folder, example(1))
         found, faults = latest_checkpoint(tmp_path)
@@ -285,40 +265,6 @@ def test_a_fault_at_every_call_of_a_replacement(
         assert faults == []
         # At the last call the new one is there, and its folder could not be synced.
         assert same(found, example(1 if at == count else 0))
-
-
-class Kill(FaultyDisk):
-    """Ends the process without a word at call number `at`, a write half done."""
-
-    def __getattribute__(self, name: str) -> Any:
-        method = object.__getattribute__(self, name)
-        if name not in ("create", "write", "sync", "rename", "make_folder"):
-            return method
-
-        def call(*arguments: Any) -> Any:
-            self.calls += 1
-            if self.calls == self.at:
-                if name == "write":
-                    os.write(arguments[0], arguments[1][: len(arguments[1]) // 2])
-                os._exit(9)
-            return method(*arguments)
-
-        return call
-
-
-def save_in_child(folder: Path, checkpoint: Checkpoint, at: int) -> int:
-    """Save in a process that dies at call number `at`; return its exit code."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    try:
-        files.disk = Kill(at)
-        save_checkpoint(folder, checkpoint)
-        os._exit(0)
-    finally:
-        os._exit(1)
 
 
 def test_killed_at_every_call_of_a_replacement(tmp_path: Path) -> None:
@@ -329,14 +275,15 @@ def test_killed_at_every_call_of_a_replacement(tmp_path: Path) -> None:
     while True:
         at += 1
         save_checkpoint(folder, example(0))
-        code = save_in_child(folder, example(1), at)
+        work = functools.partial(save_checkpoint, folder, example(1))
+        code = exit_code_when_killed(at, work)
         found, faults = latest_checkpoint(tmp_path)
         assert found is not None
         assert faults == []
         outcomes.append([same(found, example(n)) for n in (0, 7, 1)].index(True))
         if code == 0:
             break
-        assert code == 9
+        assert code == KILLED
     assert outcomes == sorted(outcomes)
     # Gone only between the two renames.
     assert outcomes[-1] == 2

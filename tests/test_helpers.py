@@ -1,8 +1,12 @@
 """The measuring tools catch faults: each is shown a good case and a bad one."""
 
+import errno
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from disk_faults import KILLED, FailingDisk, disk_error, exit_code_when_killed
 from helpers import (
     observed_order,
     random_environment,
@@ -13,6 +17,7 @@ from torch import Tensor
 
 from pde_sym.fields import Field, FieldSpec, Rank
 from pde_sym.grid import PeriodicGrid
+from pde_sym.store import files
 from pde_sym.symmetry import GroupElement, point_group
 
 GRID = PeriodicGrid.square(8)
@@ -90,3 +95,46 @@ def test_random_environment_fills_its_range(rng: np.random.Generator) -> None:
     assert 0.5 <= values.min() < 0.51
     assert 1.99 < values.max() < 2.0
     assert not np.array_equal(values, random_environment((40, 50), rng, 0.5, 2.0))
+
+
+def test_a_failing_disk_fails_at_its_call_and_no_other(tmp_path: Path) -> None:
+    once = FailingDisk(2, disk_error(errno.EIO))
+    for_good = FailingDisk(2, for_good=True, counted=("make_folder",))
+    found = []
+    for disk in (once, for_good):
+        for number in range(4):
+            try:
+                disk.make_folder(tmp_path / f"{number}")
+                found.append(0)
+            except OSError as error:
+                found.append(error.errno)
+    assert found == [0, errno.EIO, 0, 0, 0, *3 * [errno.ENOSPC]]
+    assert once.calls == for_good.calls == 4
+    for_good.rename(tmp_path / "0", tmp_path / "not counted")
+    assert for_good.calls == 4
+
+
+def test_work_is_killed_at_its_call_with_a_write_half_done(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+
+    def work() -> None:
+        with path.open("wb", buffering=0) as file:
+            for _ in range(2):
+                files.disk.write(file.fileno(), memoryview(b"1234"))
+
+    sizes = {}
+    for at in (1, 2, 3):
+        code = exit_code_when_killed(at, work)
+        sizes[at] = (code, path.stat().st_size)
+    assert sizes == {1: (KILLED, 2), 2: (KILLED, 6), 3: (0, 8)}
+    assert type(files.disk) is files.Disk
+
+
+def test_work_that_raises_is_told_from_work_that_ends(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def work() -> None:
+        raise OSError
+
+    assert exit_code_when_killed(1, work) == 1
+    assert capfd.readouterr().err == ""

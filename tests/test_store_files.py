@@ -3,33 +3,13 @@
 import errno
 import io
 from pathlib import Path
-from typing import Any
 
 import pytest
+from disk_faults import FailingDisk, disk_error
 
 from pde_sym import progress
 from pde_sym.errors import OutputError
 from pde_sym.store import files, write_file
-
-
-class FaultyDisk(files.Disk):
-    """Fails at call number `at`; counts its calls."""
-
-    def __init__(self, at: int, code: int = errno.ENOSPC) -> None:
-        self.at, self.code, self.calls = at, code, 0
-
-    def __getattribute__(self, name: str) -> Any:
-        method = super().__getattribute__(name)
-        if name not in ("create", "write", "sync", "rename"):
-            return method
-
-        def call(*arguments: Any) -> Any:
-            self.calls += 1
-            if self.calls == self.at:
-                raise OSError(self.code, "injected")
-            return method(*arguments)
-
-        return call
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EACCES])
@@ -39,13 +19,13 @@ def test_a_write_that_fails_leaves_the_old_file(
     path = tmp_path / "file"
     path.write_bytes(b"old")
     for at in range(1, 5):
-        monkeypatch.setattr(files, "disk", FaultyDisk(at, code))
+        monkeypatch.setattr(files, "disk", FailingDisk(at, disk_error(code)))
         with pytest.raises(OutputError, match="cannot be written"):
             write_file(path, b"new")
         assert [p.name for p in tmp_path.iterdir()] == ["file"]
         assert path.read_bytes() == b"old"
     # After the rename the new file is whole; only its name may not be on disk yet.
-    monkeypatch.setattr(files, "disk", FaultyDisk(5, code))
+    monkeypatch.setattr(files, "disk", FailingDisk(5, disk_error(code)))
     with pytest.raises(OutputError):
         write_file(path, b"new")
     assert path.read_bytes() == b"new"

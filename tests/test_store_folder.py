@@ -1,22 +1,20 @@
 """Folders resume, grow and refuse: their bytes depend on the recipe alone."""
 
-import errno
+import functools
 import hashlib
 import json
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+from disk_faults import KILLED, FailingDisk, disk_error, exit_code_when_killed
 
 from data_gen import verify
 from data_gen.build import build, first_difference
-from data_gen.recipes import (
-    Recipe,
-)
+from data_gen.recipes import Recipe
 from pde_sym.errors import DataError, OutputError
 from pde_sym.seeds import Split
 from pde_sym.store import files, lock, read_manifest
@@ -85,29 +83,6 @@ def test_no_trace_of_place_or_host(reference: Path) -> None:
             assert os.uname().nodename.encode() not in path.read_bytes()
 
 
-CALLS = ("create", "write", "sync", "rename", "make_folder")
-
-
-class Fault(files.Disk):
-    """Raises at call number `at` of the calls that change the disk."""
-
-    def __init__(self, at: int, error: BaseException) -> None:
-        self.at, self.error, self.calls = at, error, 0
-
-    def __getattribute__(self, name: str) -> Any:
-        method = super().__getattribute__(name)
-        if name not in CALLS:
-            return method
-
-        def call(*arguments: Any) -> Any:
-            self.calls += 1
-            if self.calls == self.at:
-                raise self.error
-            return method(*arguments)
-
-        return call
-
-
 @pytest.mark.parametrize("kind", ["full disk", "interrupt"])
 def test_fault_at_every_call_then_the_same_command_completes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
@@ -119,13 +94,13 @@ def test_fault_at_every_call_then_the_same_command_completes(
     while True:
         at += 1
         folder = tmp_path / f"{at}"
-        full = OSError(errno.ENOSPC, "No space left on device")
-        fault = Fault(at, full if kind == "full disk" else KeyboardInterrupt())
+        error = disk_error() if kind == "full disk" else KeyboardInterrupt()
+        fault = FailingDisk(at, error)
         monkeypatch.setattr(files, "disk", fault)
         try:
             build(small, numbers, folder)
-        except (OutputError, KeyboardInterrupt) as error:
-            assert isinstance(error, OutputError) == (kind == "full disk")  # noqa: PT017
+        except (OutputError, KeyboardInterrupt) as caught:
+            assert isinstance(caught, OutputError) == (kind == "full disk")  # noqa: PT017
         if fault.calls < at:
             break
         left = tree(folder) if folder.exists() else {}
@@ -139,40 +114,6 @@ def test_fault_at_every_call_then_the_same_command_completes(
     monkeypatch.setattr(files, "disk", files.Disk())
 
 
-class Kill(Fault):
-    """Ends the process without a word at call number `at`, a write half done."""
-
-    def __getattribute__(self, name: str) -> Any:
-        method = object.__getattribute__(self, name)
-        if name not in CALLS:
-            return method
-
-        def call(*arguments: Any) -> Any:
-            self.calls += 1
-            if self.calls == self.at:
-                if name == "write":
-                    os.write(arguments[0], arguments[1][: len(arguments[1]) // 2])
-                os._exit(9)
-            return method(*arguments)
-
-        return call
-
-
-def build_in_child(folder: Path, at: int, numbers: dict[Split, int]) -> int:
-    """Build in a process that dies at call number `at`; return its exit code."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    try:
-        files.disk = Kill(at, KeyboardInterrupt())
-        build(recipe(), numbers, folder)
-        os._exit(0)
-    finally:
-        os._exit(1)
-
-
 def test_killed_at_every_call_then_the_same_command_completes(tmp_path: Path) -> None:
     numbers = counts(train=3, valid=0, test=1)
     build(recipe(), numbers, tmp_path / "whole")
@@ -181,10 +122,11 @@ def test_killed_at_every_call_then_the_same_command_completes(tmp_path: Path) ->
     while True:
         at += 1
         folder = tmp_path / f"{at}"
-        code = build_in_child(folder, at, numbers)
+        work = functools.partial(build, recipe(), numbers, folder)
+        code = exit_code_when_killed(at, work)
         if code == 0:
             break
-        assert code == 9
+        assert code == KILLED
         finals = {n: h for n, h in tree(folder).items() if n.endswith(".hdf5")}
         assert finals.items() <= expected.items(), at
         if (folder / "MANIFEST.json").exists() and tree(folder) != expected:

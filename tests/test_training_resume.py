@@ -1,13 +1,12 @@
 """A training that was stopped, killed or damaged ends as one that never was."""
 
-import errno
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from disk_faults import FILE_CALLS, FailingDisk
 from torch import Tensor
 
 from pde_sym import training
@@ -244,33 +243,13 @@ def test_checkpoints_of_another_model_are_refused(tmp_path: Path) -> None:
         train(tmp_path, RELAXED)
 
 
-class Fault(files.Disk):
-    """Raises `error` at call number `at`, and at the later ones when `for_good`."""
-
-    def __init__(self, at: int, error: BaseException, for_good: bool = False) -> None:
-        self.at, self.error, self.for_good, self.calls = at, error, for_good, 0
-
-    def __getattribute__(self, name: str) -> Any:
-        method = super().__getattribute__(name)
-        if name not in ("create", "write", "sync", "rename"):
-            return method
-
-        def call(*arguments: Any) -> Any:
-            self.calls += 1
-            if self.calls == self.at or (self.for_good and self.calls > self.at):
-                raise self.error
-            return method(*arguments)
-
-        return call
-
-
 def test_a_full_disk_is_one_error_and_the_run_goes_on_later(
     tmp_path: Path, straight: Callable[[Model], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not train(tmp_path, stop_at=12)
     with monkeypatch.context() as context:
-        full = OSError(errno.ENOSPC, "No space left on device")
-        context.setattr(files, "disk", Fault(1, full, for_good=True))
+        full = FailingDisk(1, for_good=True, counted=FILE_CALLS)
+        context.setattr(files, "disk", full)
         with pytest.raises(OutputError, match="cannot be written"):
             train(tmp_path)
     assert train(tmp_path)
@@ -290,7 +269,7 @@ def test_ended_at_every_call_that_changes_the_disk(
         folder = tmp_path / f"{at}"
         assert not train(folder, stop_at=2, config=config)
         with monkeypatch.context() as context:
-            fault = Fault(at, KeyboardInterrupt())
+            fault = FailingDisk(at, KeyboardInterrupt())
             context.setattr(files, "disk", fault)
             try:
                 train(folder, config=config)

@@ -1,0 +1,162 @@
+"""The commands `plot` and `report`: files, one-line refusals, and the page."""
+
+import base64
+import io
+import json
+import re
+from contextlib import redirect_stdout
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from evaluations import (
+    LABELS,
+    MODELS,
+    make_defects,
+    make_evaluation,
+    write,
+    write_all,
+)
+from PIL import Image
+
+from experiments.__main__ import main
+from experiments.report import captions, result, write_page
+from experiments.series import group_by_seed
+from pde_sym.errors import DataError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_all(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", ["rollout", "error", "animation"])
+def test_plot_writes_beside_the_first_run(folder, capsys, kind):
+    runs = [str(folder / f"{m}-0") for m in MODELS]
+    assert main(["plot", kind, *runs]) == 0
+    out = folder / "strict-0" / f"{kind}.png"
+    assert capsys.readouterr().out == f"{out}\n"
+    with Image.open(out) as image:
+        image.load()
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["error", "--out", "a.jpg"], ".png, .svg, .pdf"),
+        (["animation", "--out", "a.pdf"], ".png, .gif"),
+        (["rollout", "--trajectory", "2"], "0 to 1"),
+        (["rollout", "--trajectory", "-1"], "0 to 1"),
+        (["drift", "--invariant", "mass"], "weighted_heat"),
+    ],
+)
+def test_plot_explains_in_one_line_what_is_wrong(folder, capsys, words, reason):
+    kind, *options = words
+    assert main(["plot", kind, str(folder / "cnn-0"), *options]) == 2
+    error = capsys.readouterr().err
+    assert reason in error
+    assert error.count("\n") == 1
+
+
+def test_a_folder_without_runs_is_refused(tmp_path, capsys):
+    assert main(["report", str(tmp_path)]) == 2
+    assert "neither a run" in capsys.readouterr().err
+
+
+def test_a_run_that_is_not_evaluated_is_named_with_its_command(folder, capsys):
+    (folder / "cnn-1" / "evaluation.json").unlink()
+    assert main(["report", str(folder)]) == 4
+    error = capsys.readouterr().err
+    assert f"pde-sym evaluate {folder / 'cnn-1'}" in error
+    assert error.count("\n") == 1
+    assert not (folder / "report.html").exists()
+
+
+@pytest.mark.parametrize("name", ["evaluation.json", "rollouts.npz", "run.json"])
+def test_damaged_files_are_data_errors(folder, capsys, name):
+    path = folder / "strict-0" / name
+    path.write_bytes(path.read_bytes()[:40])
+    assert main(["report", str(folder)]) == DataError.exit_code
+    assert name in capsys.readouterr().err
+
+
+class Tags(HTMLParser):
+    """Collects tags, attributes and whether they close as they opened."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.attributes, self.stack = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in {"meta", "img", "br"}:
+            self.stack.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.stack.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> tuple[Path, dict]:
+    """Return a page on six runs, one of them in a folder `<b>`, and its JSON."""
+    folder = tmp_path_factory.mktemp("runs")
+    write_all(folder)
+    (folder / "cnn-0").rename(folder / "<b>")
+    with redirect_stdout(io.StringIO()) as out:
+        assert main(["report", str(folder), "--json"]) == 0
+    return folder / "report.html", json.loads(out.getvalue())
+
+
+def test_report_is_one_page_that_needs_nothing_else(report):
+    text = report[0].read_text(encoding="utf-8")
+    tags = Tags()
+    tags.feed(text)
+    assert not tags.stack
+    assert not {"script", "link", "b"} & set(tags.tags)
+    assert "&lt;b&gt;" in text
+    for name, value in tags.attributes:
+        if name in {"src", "href"}:
+            assert value.startswith("data:image/png;base64,")
+    assert not re.search(r"https?://|@import|url\(", text)
+    assert tags.tags.count("img") == 6
+    assert [name for name, _ in tags.attributes].count("alt") == 6
+    for name in (*LABELS, *(f"{m}-1" for m in MODELS), "a" * 64, "bubbles"):
+        assert name in text
+
+
+def test_pictures_of_the_report_are_also_files(report):
+    text = report[0].read_text(encoding="utf-8")
+    inside = [base64.b64decode(d) for d in re.findall(r'base64,([^"]+)"', text)]
+    paths = sorted((report[0].parent / "figures").glob("*.png"))
+    assert len(paths) == 6
+    assert {p.read_bytes() for p in paths} == set(inside)
+    for data in inside:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+
+
+def test_report_states_mean_range_and_ratio(report):
+    assert report[1]["page"] == str(report[0])
+    rows = {r["label"]: r for r in report[1]["results"]}
+    strict, relaxed = rows["strict (C4)"], rows["relaxed (C4)"]
+    assert strict["seeds"] == 2
+    expected = {"mean": 0.075, "low": 0.05, "high": 0.1}
+    assert strict["last_vrmse"] == pytest.approx(expected)
+    assert relaxed["defect_ratio"]["mean"] == pytest.approx(0.5)
+    assert strict["defect_ratio"]["mean"] < 1e-5
+    assert relaxed["solver_defect"] == pytest.approx(0.04)
+    text = report[0].read_text(encoding="utf-8")
+    assert "0.0750<br><small>0.0500 to 0.1000</small>" in text
+
+
+def test_report_of_one_run_on_intact_data(tmp_path):
+    kept = make_defects(solver=1e-15, model=1e-7, survives=True)
+    intact = make_evaluation(defects=kept, strengths={}, subgroup="T^2 x D4")
+    run = write(tmp_path / "strict", intact)
+    (series,) = group_by_seed([intact])
+    text = write_page([run], [intact], [result(series)], [])
+    assert "heat, intact" in text
+    assert "<small>" not in text
+    assert "over seeds" not in text + captions([series])["error"][1]

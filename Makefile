@@ -51,7 +51,7 @@ DEMO_MODELS := modulated strict cnn
 DEMO_UPDATES ?= 400
 
 demo: $(INSTALLED)
-	@$(MAKE) --no-print-directory -j2 --output-sync=none demo-runs
+	@$(MAKE) --no-print-directory -j2 demo-runs
 	$(RUN) evaluate $(DEMO_MODELS:%=$(DEMO)/%)
 	$(RUN) report $(DEMO)
 
@@ -70,7 +70,7 @@ SEEDS := 0 1 2 3 4
 STUDY_RUNS := $(foreach seed,$(SEEDS),$(foreach model,$(DEMO_MODELS),$(model)-$(seed)))
 
 study: $(INSTALLED)
-	@$(MAKE) --no-print-directory -j2 --output-sync=none study-runs
+	@$(MAKE) --no-print-directory -j2 study-runs
 	$(RUN) evaluate $(STUDY_RUNS:%=$(STUDY)/%)
 	$(RUN) report $(STUDY)
 

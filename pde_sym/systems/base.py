@@ -12,11 +12,11 @@ as the conductivity of a medium with bubbles; its channels may be none at all.
 import abc
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pde_sym.config import Frozen
 from pde_sym.fields import FieldSpec
@@ -66,7 +66,7 @@ class BreakingTerm(Frozen, abc.ABC):
 
     @property
     @abc.abstractmethod
-    def breaks(self) -> frozenset[Property]:
+    def breaks(self) -> frozenset[StrEnum]:
         """The other properties that the term breaks at any strength > 0."""
 
 
@@ -89,6 +89,7 @@ class Invariant:
     meaning: str
 
 
+Term = TypeVar("Term", bound=BreakingTerm)
 Budget: TypeAlias = "dict[str, Tensor]"
 """Per invariant: value, rate or change, one number per trajectory."""
 
@@ -120,7 +121,8 @@ class System(Frozen, abc.ABC):
     equation: ClassVar[str]
     """The intact equation."""
     invariants: ClassVar[tuple[Invariant, ...]]
-    intact_properties: ClassVar[frozenset[Property]]
+    intact_properties: ClassVar[frozenset[StrEnum]]
+    """Properties that are not motions of the plane, in the system's own words."""
     terms: ClassVar[tuple[type[BreakingTerm], ...]]
     """The breaking terms that the system knows."""
     default_dt: ClassVar[float]
@@ -146,6 +148,20 @@ class System(Frozen, abc.ABC):
         the same.
         """
         return state
+
+    @model_validator(mode="after")
+    def _each_term_once(self) -> Self:
+        kinds = [term.kind for term in self.breaking]
+        if len(set(kinds)) != len(kinds):
+            raise ValueError(f"each breaking term at most once, got {kinds}")
+        return self
+
+    def term(self, kind: type[Term]) -> Term | None:
+        """Return the term of that class, or None."""
+        for term in self.breaking:
+            if isinstance(term, kind):
+                return term
+        return None
 
     @property
     @abc.abstractmethod
@@ -204,9 +220,9 @@ class System(Frozen, abc.ABC):
         return result
 
     @property
-    def properties(self) -> frozenset[Property]:
+    def properties(self) -> frozenset[StrEnum]:
         """The properties that the terms of non-zero strength leave."""
-        broken: set[Property] = set()
+        broken: set[StrEnum] = set()
         for term in self.breaking:
             if term.strength > 0:
                 broken |= term.breaks

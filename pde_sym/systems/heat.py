@@ -13,12 +13,11 @@ projective generator (Olver, Applications of Lie Groups, example 2.41); shifts, 
 time and superposition survive on the square torus.
 """
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field as Documented
-from pydantic import model_validator
 
 from pde_sym.fields import Field, FieldSpec, Rank
 from pde_sym.grid import PeriodicGrid
@@ -46,7 +45,6 @@ if TYPE_CHECKING:  # see `pde_sym.systems.base`
 
     from pde_sym.flux_form import FluxForm
 
-Term = TypeVar("Term", bound=BreakingTerm)
 HeatTerm = Annotated[
     Bubbles | Anisotropy | Sink | Drift | Nonlinear | Source | Capacity,
     Documented(discriminator="kind"),
@@ -96,20 +94,6 @@ class Heat(System):
         "reflections",
         "u -> -u",
     )
-
-    @model_validator(mode="after")
-    def _each_term_once(self) -> Self:
-        kinds = [term.kind for term in self.breaking]
-        if len(set(kinds)) != len(kinds):
-            raise ValueError(f"each breaking term at most once, got {kinds}")
-        return self
-
-    def term(self, kind: type[Term]) -> Term | None:
-        """Return the term of that class, or None."""
-        for term in self.breaking:
-            if isinstance(term, kind):
-                return term
-        return None
 
     @property
     def environment_fields(self) -> FieldSpec:

@@ -1,0 +1,181 @@
+"""Incompressible flow on a 2-D torus, intact or broken.
+
+    w_t + (u + W).grad(w + f(x)) = curl div(2 nu(x) S) - beta g.(u - <u>) - drag w
+                                   - curl(chi(x) u) + curl F,    w = v_x - u_y,
+    u = psi_y,  v = -psi_x,  Lap psi = -w,
+
+with nu uniform and W = f = beta = drag = chi = F = 0 unless the breaking term of that
+name says otherwise (the wind W carries w but not f). The mean velocity is part of the
+state and has its own equation. Lengths and times are in units of the user.
+
+Intact, its point symmetries are the motions and reflections of the plane, shifts of
+time, the scaling (x, t, u) -> (s x, s^2 t, u / s), generalised Galilei boosts and, for
+the vorticity, rotations of the frame (Olver, Applications of Lie Groups, example 2.45
+for nu = 0); shifts, D4, time and constant boosts survive on the square torus.
+"""
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field as Documented
+from pydantic import model_validator
+
+from pde_sym.fields import Field, FieldSpec, Rank
+from pde_sym.grid import PeriodicGrid
+from pde_sym.systems.base import BreakingTerm, Budget, Invariant, Solver, System
+from pde_sym.systems.flow_terms import (
+    Beta,
+    Drag,
+    FlowProperty,
+    Kolmogorov,
+    MeanFlow,
+    Obstacle,
+    Topography,
+    Viscosity,
+)
+
+if TYPE_CHECKING:  # see `pde_sym.systems.base`
+    from torch import Tensor
+
+__all__ = ["Flow", "FlowProperty", "FlowTerms"]
+
+Term = TypeVar("Term", bound=BreakingTerm)
+FlowTerms = Annotated[
+    Beta | Drag | Kolmogorov | Topography | MeanFlow | Viscosity | Obstacle,
+    Documented(discriminator="kind"),
+]
+
+
+class Flow(System):
+    """Two-dimensional incompressible flow; see the module for the equation."""
+
+    kind: Literal["flow"] = "flow"
+    viscosity: float = Documented(default=1e-3, ge=0.0, le=1e6)
+    """nu, in lengths squared per unit of time; 0 is Euler's equation."""
+    breaking: tuple[FlowTerms, ...] = ()
+    """Breaking terms, each kind at most once."""
+
+    equation: ClassVar[str] = "w_t + u.grad w = nu Lap w, w = curl u, div u = 0"
+    fields: ClassVar[FieldSpec] = FieldSpec.of(
+        Field(name="velocity", rank=Rank.VECTOR, unit="L / T", components=2),
+        Field(name="vorticity", rank=Rank.PSEUDOSCALAR, unit="1 / T", prognostic=False),
+    )
+    terms: ClassVar[tuple[type[BreakingTerm], ...]] = (
+        Beta,
+        Drag,
+        Kolmogorov,
+        Topography,
+        MeanFlow,
+        Viscosity,
+        Obstacle,
+    )
+    default_dt: ClassVar[float] = 0.01
+    """Frame spacing on a box of length 1 with rms speed 1: frames differ by 10 %."""
+    invariants: ClassVar[tuple[Invariant, ...]] = (
+        Invariant("momentum_x", "L / T", "<u>"),
+        Invariant("momentum_y", "L / T", "<v>"),
+        Invariant("energy", "L^2 / T^2", "<u^2 + v^2> / 2"),
+        Invariant("enstrophy", "1 / T^2", "<w^2> / 2"),
+    )
+    intact_properties: ClassVar[frozenset[FlowProperty]] = frozenset(  # type: ignore
+        FlowProperty
+    )
+    symmetries: ClassVar[tuple[str, ...]] = (
+        "d_t",
+        "x d_y - y d_x + u d_v - v d_u",
+        "x d_x + y d_y + 2 t d_t - u d_u - v d_v - 2 p d_p",
+        "a(t) d_x + a' d_u - a'' x d_p",
+        "a(t) d_y + a' d_v - a'' y d_p",
+        "a(t) d_p",
+        "reflections, w -> -w",
+    )
+
+    @model_validator(mode="after")
+    def _each_term_once(self) -> Self:
+        kinds = [term.kind for term in self.breaking]
+        if len(set(kinds)) != len(kinds):
+            raise ValueError(f"each breaking term at most once, got {kinds}")
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_vary(self) -> Self:
+        if self.viscosity == 0 and self.term(Viscosity) is not None:
+            raise ValueError("the term viscosity needs a viscosity above 0")
+        return self
+
+    def term(self, kind: type[Term]) -> Term | None:
+        """Return the term of that class, or None."""
+        for term in self.breaking:
+            if isinstance(term, kind):
+                return term
+        return None
+
+    def active(self, kind: str) -> bool:
+        """Return whether a term of that kind has a strength above 0."""
+        return any(t.kind == kind and t.strength > 0 for t in self.breaking)
+
+    @property
+    def environment_fields(self) -> FieldSpec:
+        candidates = (
+            (Topography, "topography", Rank.PSEUDOSCALAR, "1 / T", 1),
+            (MeanFlow, "mean_flow", Rank.VECTOR, "L / T", 2),
+            (Viscosity, "viscosity", Rank.SCALAR, "L^2 / T", 1),
+            (Obstacle, "obstacle", Rank.SCALAR, "1 / T", 1),
+        )
+        return FieldSpec(
+            fields=tuple(
+                Field(
+                    name=name, rank=rank, unit=unit, components=width, prognostic=False
+                )
+                for term, name, rank, unit, width in candidates
+                if self.term(term) is not None
+            )
+        )
+
+    def sample_environment(
+        self, grid: PeriodicGrid, generator: np.random.Generator
+    ) -> NDArray[np.float64]:
+        """Draw Coriolis parameter, wind, viscosity, friction, those that are there."""
+        channels: list[NDArray[np.float64]] = []
+        if topography := self.term(Topography):
+            channels.append(topography.strength * topography.pattern(grid, generator))
+        if wind := self.term(MeanFlow):
+            channels += [
+                np.full(grid.shape, wind.strength * part) for part in wind.direction
+            ]
+        if viscosity := self.term(Viscosity):
+            relative = 1 + viscosity.strength * viscosity.pattern(grid)
+            channels.append(self.viscosity * relative)
+        if obstacle := self.term(Obstacle):
+            channels.append(obstacle.strength * obstacle.pattern(grid))
+        return np.stack(channels) if channels else np.empty((0, *grid.shape))
+
+    def solver(self, grid: PeriodicGrid, environment: "Tensor", dt: float) -> Solver:
+        from pde_sym.systems.flow_solver import FlowSolver
+
+        return FlowSolver(self, grid, environment, dt)
+
+    def measure(
+        self,
+        state: "Tensor",
+        grid: PeriodicGrid,
+        environment: "Tensor",
+    ) -> Budget:
+        from pde_sym.systems.flow_budgets import measure
+
+        del grid, environment
+        return measure(state)
+
+    def rates(
+        self, state: "Tensor", grid: PeriodicGrid, environment: "Tensor"
+    ) -> Budget:
+        from pde_sym.systems.flow_budgets import weak_rates
+
+        return weak_rates(self, state, grid, environment)
+
+    def scalars(self) -> dict[str, float]:
+        strengths = {f"strength_{t.kind}": t.strength for t in self.breaking}
+        if "viscosity" in self.environment_fields.names:
+            return strengths
+        return {"viscosity": self.viscosity, **strengths}

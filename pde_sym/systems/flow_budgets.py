@@ -1,0 +1,116 @@
+"""Invariants of the flow and their budgets, from closed and weak forms.
+
+Means over the box, of one trajectory. With a force F the weak forms are
+
+    <u>_t = <F>,   <|u|^2 / 2>_t = <u.F>,   <w^2 / 2>_t = <w_y F_x - w_x F_y>,
+
+and derivatives fall on the smooth fields only; the fluxes of the solver do not appear.
+They hold to round-off for the truncated system, because a mean of products on the
+grid is the sum over modes that the solver keeps.
+"""
+
+import torch
+from torch import Tensor
+
+from pde_sym.grid import PeriodicGrid
+from pde_sym.systems.base import Budget
+from pde_sym.systems.flow import Flow
+from pde_sym.systems.flow_dynamics import Medium, Spectrum, medium_of, spectrum_of
+
+BUDGETS = ("momentum_x", "momentum_y", "energy", "enstrophy")
+
+
+def rates(
+    medium: Medium, spectrum: Spectrum, omega: Tensor, mean: Tensor
+) -> dict[str, Tensor]:
+    """Return the rate of each invariant.
+
+    Beta and the wind W leave all of them alone and do not appear.
+    """
+    power = spectrum.weights * (omega.real.square() + omega.imag.square())
+    momentum = torch.zeros_like(mean)
+    energy = -medium.viscosity * power.sum()
+    enstrophy = -medium.viscosity * (spectrum.square * power).sum()
+    if medium.drag:
+        momentum = momentum - medium.mean_drag * mean
+        energy = energy - medium.drag * (spectrum.inverse_square * power).sum()
+        energy = energy - medium.mean_drag * mean.square().sum()
+        enstrophy = enstrophy - medium.drag * power.sum()
+    if medium.force:
+        # <u sin(k y)> = -Im u_k and <w cos(k y)> = Re w_k at k = (0, mode).
+        k = spectrum.iky[0, medium.mode].imag
+        w = omega[0, medium.mode]
+        energy = energy - medium.force * (spectrum.velocity[0, 0, medium.mode] * w).imag
+        enstrophy = enstrophy - medium.force * k * w.real
+    if medium.coriolis is not None or medium.brake is not None:
+        for part in _of_position(medium, spectrum, omega, mean):
+            momentum, energy = momentum + part[:2], energy + part[2]
+            enstrophy = enstrophy + part[3]
+    if medium.excess is not None:
+        stress = _of_stress(medium.excess, spectrum, omega, mean)
+        energy, enstrophy = energy + stress[0], enstrophy + stress[1]
+    values = (momentum[0], momentum[1], energy, enstrophy)
+    return dict(zip(BUDGETS, values, strict=True))
+
+
+def _of_position(
+    medium: Medium, spectrum: Spectrum, omega: Tensor, mean: Tensor
+) -> list[Tensor]:
+    """Return the four rates of ``F = f (v, -u)`` and of ``F = -chi u``."""
+    gradient = torch.stack([spectrum.ikx * omega, spectrum.iky * omega])
+    velocity = spectrum.velocity_of(omega, mean)
+    u, v, wx, wy = spectrum.inverse(torch.cat([velocity, gradient]))
+    parts = []
+    if (f := medium.coriolis) is not None:
+        zero = torch.zeros((), dtype=torch.float64)
+        along = f * (u * wx + v * wy)
+        parts.append(torch.stack([(f * v).mean(), -(f * u).mean(), zero, along.mean()]))
+    if (chi := medium.brake) is not None:
+        densities = [chi * u, chi * v, chi * (u * u + v * v), chi * (u * wy - v * wx)]
+        parts.append(-torch.stack(densities).mean((-2, -1)))
+    return parts
+
+
+def _of_stress(
+    excess: Tensor, spectrum: Spectrum, omega: Tensor, mean: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the rates of energy and enstrophy of the stress ``2 excess S``.
+
+    ``-<excess (4 u_x^2 + (u_y + v_x)^2)>`` and
+    ``<excess ((w_xx - w_yy)(u_y + v_x) - 4 w_xy u_x)>``.
+    """
+    u, v = spectrum.velocity_of(omega, mean)
+    ikx, iky = spectrum.ikx, spectrum.iky
+    fields = [ikx * u, iky * u + ikx * v, (ikx**2 - iky**2) * omega, ikx * iky * omega]
+    stretch, shear, difference, mixed = spectrum.inverse(torch.stack(fields))
+    energy = -(excess * (4 * stretch**2 + shear**2)).mean()
+    return energy, (excess * (difference * shear - 4 * mixed * stretch)).mean()
+
+
+def measure(state: Tensor) -> Budget:
+    """Return the invariants of stored states ``(batch, channels, x, y)``.
+
+    From the fields as they stand, so that a surrogate's are not projected first.
+    """
+    velocity, omega = state[:, :2], state[:, 2]
+    mean = velocity.mean((-2, -1))
+    return {
+        "momentum_x": mean[:, 0],
+        "momentum_y": mean[:, 1],
+        "energy": velocity.square().sum(1).mean((-2, -1)) / 2,
+        "enstrophy": omega.square().mean((-2, -1)) / 2,
+    }
+
+
+def weak_rates(
+    system: Flow, state: Tensor, grid: PeriodicGrid, environment: Tensor
+) -> Budget:
+    """Return the rates of stored states ``(batch, channels, x, y)``."""
+    spectrum = spectrum_of(grid)
+    media = [medium_of(system, grid, one) for one in environment]
+    found = []
+    for index, one in enumerate(state):
+        omega, mean = spectrum.decompose(one)
+        which = media[index if len(media) > 1 else 0]
+        found.append(rates(which, spectrum, omega, mean))
+    return {name: torch.stack([one[name] for one in found]) for name in BUDGETS}

@@ -1,0 +1,224 @@
+"""The dynamics of two-dimensional flow in Fourier space, and what they act through.
+
+Coefficients are those of ``w(x) = sum_k w_k exp(i k.x)``, the half with k_y >= 0 as
+`torch.fft.rfft2` stores it, and vanish outside the modes ``3 |m| < N`` of the 2/3
+rule. With the pseudo-spectral products of that rule the advection keeps energy and
+enstrophy exactly in continuous time.
+"""
+
+import functools
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pde_sym.errors import InputError
+from pde_sym.grid import PeriodicGrid
+from pde_sym.systems.flow import Flow
+from pde_sym.systems.flow_terms import Beta, Drag, FlowTerm, Kolmogorov
+
+
+class Spectrum:
+    """Wavenumbers, transforms and sums over modes of one grid.
+
+    Attributes
+    ----------
+    ikx, iky
+        ``i k_x`` ``(x, 1)`` and ``i k_y`` ``(1, y)``.
+    square, inverse_square
+        ``k^2`` and ``1 / k^2`` with 0 at k = 0, ``(x, y)``.
+    kept
+        1 on the modes of the 2/3 rule, 0 elsewhere.
+    weights
+        ``<a b> = sum weights Re(a_k conj b_k)``: 2 where the half stands for two.
+    velocity
+        ``(2, x, y)``: ``u_k = velocity w_k`` but for k = 0.
+    largest
+        Largest component of a wavenumber that is kept.
+    """
+
+    def __init__(self, grid: PeriodicGrid) -> None:
+        nx, ny = self.shape = grid.shape
+        mx = torch.fft.fftfreq(nx, d=1 / nx, dtype=torch.float64)[:, None]
+        my = torch.fft.rfftfreq(ny, d=1 / ny, dtype=torch.float64)[None, :]
+        kx, ky = (
+            2 * math.pi * m / length
+            for m, length in zip((mx, my), grid.lengths, strict=True)
+        )
+        self.ikx, self.iky = 1j * kx, 1j * ky
+        self.square = kx**2 + ky**2
+        self.inverse_square = torch.where(self.square > 0, 1 / self.square, 0.0)
+        inside = (3 * mx.abs() < nx) & (3 * my < ny)
+        self.kept = inside.to(torch.float64)
+        self.weights = self.kept * torch.where(my > 0, 2.0, 1.0)
+        self.velocity = self.inverse_square * torch.stack(
+            [self.iky.expand(self.square.shape), -self.ikx.expand(self.square.shape)]
+        )
+        self.largest = float(max((self.kept * kx.abs()).max(), (self.kept * ky).max()))
+        # Divergence of momentum flux: (d_yy - d_xx) of u v, d_xy of u^2 - v^2.
+        self.flux = self.kept * torch.stack([kx**2 - ky**2, -kx * ky])
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return the coefficients of real fields, those outside the rule included."""
+        return torch.fft.rfft2(values, norm="forward")
+
+    def inverse(self, coefficients: Tensor) -> Tensor:
+        return torch.fft.irfft2(coefficients, s=self.shape, norm="forward")
+
+    def inner(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return ``<a b>`` from coefficients that are kept."""
+        return (self.weights * (a.real * b.real + a.imag * b.imag)).sum((-2, -1))
+
+    def velocity_of(self, omega: Tensor, mean: Tensor) -> Tensor:
+        """Return the coefficients ``(2, x, y)`` of the velocity with mean `mean`."""
+        result = self.velocity * omega
+        result[:, 0, 0] = mean
+        return result
+
+    def decompose(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Return vorticity (coefficients) and mean flow of fields ``(>= 2, x, y)``."""
+        u, v = self.forward(state[:2].to(torch.float64))
+        mean = torch.stack([u[0, 0].real, v[0, 0].real])
+        return self.kept * (self.ikx * v - self.iky * u), mean
+
+    def compose(self, omega: Tensor, mean: Tensor) -> Tensor:
+        """Return velocity and vorticity as fields ``(3, x, y)``."""
+        return self.inverse(torch.cat([self.velocity_of(omega, mean), omega[None]]))
+
+
+def spectrum_of(grid: PeriodicGrid) -> Spectrum:
+    """Return the spectrum of a grid, the same one each time."""
+    return _spectrum(grid.shape, grid.lengths)
+
+
+@functools.lru_cache(maxsize=8)
+def _spectrum(shape: tuple[int, ...], lengths: tuple[float, ...]) -> Spectrum:
+    return Spectrum(PeriodicGrid(shape=shape, lengths=lengths))
+
+
+@dataclass(frozen=True)
+class Medium:
+    """What one trajectory's vorticity meets; a term of strength 0 is not there.
+
+    Parameters
+    ----------
+    viscosity, drag, mean_drag
+        nu and the friction of the eddies and of the mean flow.
+    beta, wind
+        Gradient of the Coriolis parameter, and the wind W.
+    force, mode
+        Amplitude and periods of the Kolmogorov force.
+    coriolis, brake, excess
+        Fields ``(x, y)``: f = eps h, friction eps chi, and nu(x) - nu.
+    pinned
+        Whether something depends on position. If nothing does, the flow is computed
+        in the frame of its mean, which makes Galilei boosts exact.
+    """
+
+    viscosity: float
+    drag: float = 0.0
+    mean_drag: float = 0.0
+    beta: tuple[float, float] = (0.0, 0.0)
+    wind: tuple[float, float] = (0.0, 0.0)
+    force: float = 0.0
+    mode: int = 0
+    coriolis: Tensor | None = None
+    brake: Tensor | None = None
+    excess: Tensor | None = None
+    pinned: bool = False
+
+    def linear(self, spectrum: Spectrum) -> Tensor:
+        """Return ``-nu k^2 - drag + i (beta_y k_x - beta_x k_y) / k^2``.
+
+        A Rossby wave cos(k.x - s t) has ``s = -(beta_y k_x - beta_x k_y) / k^2``.
+        """
+        decay = -self.viscosity * spectrum.square - self.drag
+        turning = self.beta[1] * spectrum.ikx - self.beta[0] * spectrum.iky
+        return decay + turning * spectrum.inverse_square
+
+    def force_of_vorticity(self, spectrum: Spectrum) -> Tensor | None:
+        """Return the curl ``-eps k cos(k y)`` of the Kolmogorov force, or None."""
+        if self.force == 0:
+            return None
+        result = torch.zeros_like(spectrum.square, dtype=torch.complex128)
+        result[0, self.mode] = -self.force * spectrum.iky[0, self.mode].imag / 2
+        return result
+
+
+def medium_of(system: Flow, grid: PeriodicGrid, environment: Tensor) -> Medium:
+    """Return the medium of one trajectory, from its environment ``(channels, x, y)``.
+
+    Raises
+    ------
+    InputError
+        When the environment has another shape than the terms need, the viscosity is
+        not positive somewhere, or the grid does not hold the force.
+    """
+    spec = system.environment_fields
+    if grid.num_axes != 2 or environment.shape != (spec.num_channels, *grid.shape):
+        raise InputError(
+            f"expected an environment ({spec.num_channels}, x, y) on 2 axes for "
+            f"{spec.names} on {grid.shape}, got {tuple(environment.shape)}"
+        )
+    named = {
+        name: environment[channels].to(torch.float64)
+        for name, channels in spec.slices().items()
+        if system.active(name)
+    }
+    beta, drag = system.term(Beta), system.term(Drag)
+    force = system.term(Kolmogorov)
+    if force is not None and 3 * force.mode >= grid.shape[1]:
+        raise InputError(
+            f"kolmogorov.mode={force.mode}: the solver keeps modes below "
+            f"{grid.shape[1] / 3:.3g}: lower it or raise the resolution"
+        )
+    friction = 0.0 if drag is None else drag.strength
+    wind = named.get("mean_flow")
+    return Medium(
+        viscosity=system.viscosity,
+        drag=friction,
+        mean_drag=friction if drag is not None and drag.mean else 0.0,
+        beta=_scaled(beta),
+        wind=(0.0, 0.0)
+        if wind is None
+        else (float(wind[0, 0, 0]), float(wind[1, 0, 0])),
+        force=0.0 if force is None else force.strength,
+        mode=0 if force is None else force.mode,
+        coriolis=_only(named.get("topography")),
+        brake=_brake(named.get("obstacle")),
+        excess=_excess(named.get("viscosity"), system.viscosity),
+        pinned=any(
+            isinstance(t, FlowTerm) and t.pinned and t.strength > 0
+            for t in system.breaking
+        ),
+    )
+
+
+def _scaled(term: Beta | None) -> tuple[float, float]:
+    if term is None:
+        return 0.0, 0.0
+    x, y = term.direction
+    return term.strength * x, term.strength * y
+
+
+def _only(field: Tensor | None) -> Tensor | None:
+    return None if field is None else field[0]
+
+
+def _brake(field: Tensor | None) -> Tensor | None:
+    if field is not None and field.min() < 0:
+        raise InputError(
+            f"obstacle: expected a friction >= 0, got {float(field.min()):g}"
+        )
+    return _only(field)
+
+
+def _excess(field: Tensor | None, viscosity: float) -> Tensor | None:
+    if field is None:
+        return None
+    if field.min() <= 0:
+        raise InputError(
+            f"viscosity must be > 0, got {float(field.min()):g}: lower its strength"
+        )
+    return field[0] - viscosity

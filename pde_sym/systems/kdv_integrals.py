@@ -52,9 +52,7 @@ def add(a: Polynomial, b: Polynomial, factor: int | Fraction = 1) -> Polynomial:
 
 def multiply(a: Polynomial, b: Polynomial) -> Polynomial:
     """Return ``a b``."""
-    return _collected(
-        (_times(m, n), c * d) for m, c in a.items() for n, d in b.items()
-    )
+    return _collected((_times(m, n), c * d) for m, c in a.items() for n, d in b.items())
 
 
 def _times(a: Monomial, b: Monomial) -> Monomial:

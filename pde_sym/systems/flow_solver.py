@@ -15,9 +15,9 @@ from pde_sym.systems.flow_dynamics import Medium, Spectrum, medium_of, spectrum_
 
 COURANT = 2.5
 """``h k_max sum_k (|u_k| + |v_k|)`` is at most this; the explicit limit is 2.8."""
-STRAIN = 0.4
-"""``h sum_k |k| (|u_k| + |v_k|)`` is at most this, for accuracy on coarse grids."""
-RATE = 0.2
+STRAIN = 0.2
+"""``h sum_k |k| (|u_k| + |v_k|)`` is at most this: budgets then close to 1e-9."""
+RATE = 0.1
 """h times the rate of any other explicit term, or of a Rossby wave, is at most this."""
 MAX_STEPS = 100_000
 """Steps per frame above which a run is refused."""

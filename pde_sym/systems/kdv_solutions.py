@@ -70,7 +70,7 @@ def solitons(
     return 2 * (diagonal - np.einsum("i,...ij,j,...ji->...", k, b, k, b))
 
 
-def phase_shifts(amplitudes: Sequence[float]) -> Array:
+def phase_shifts(amplitudes: Sequence[float] | Array) -> Array:
     """Return how far each soliton is ahead, after all collisions, of a lone one.
 
     ``(2 / k_i) sum_j sign(k_i - k_j) ln((k_i + k_j) / |k_i - k_j|)``, against the one
@@ -239,9 +239,9 @@ class Cnoidal(InitialLaw):
     """Exact periodic waves, at a random place and of a random parameter m."""
 
     kind: Literal["cnoidal"] = "cnoidal"
-    waves: int = Field(default=4, ge=1, le=1000)
+    waves: int = Field(default=6, ge=1, le=1000)
     """Periods per box."""
-    smallest: float = Field(default=0.1, gt=0.0, lt=1.0)
+    smallest: float = Field(default=0.8, gt=0.0, lt=1.0)
     """Smallest m: towards 0 the waves are small and harmonic."""
     largest: float = Field(default=0.99, gt=0.0, lt=1.0)
     """Largest m: towards 1 they are solitons."""

@@ -1,4 +1,4 @@
-"""Measuring tools of the suite; `test_helpers.py` shows that they catch faults."""
+"""Measuring tools, which `test_helpers.py` shows to catch faults, and random draws."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,7 +9,9 @@ from torch import Tensor
 
 from pde_sym.fields import FieldSpec
 from pde_sym.grid import PeriodicGrid
+from pde_sym.initial_conditions import InitialLaw
 from pde_sym.symmetry import GroupElement, act
+from pde_sym.systems.base import System
 
 
 def observed_order(sizes: Sequence[float], errors: Sequence[float]) -> float:
@@ -41,3 +43,24 @@ def random_environment(
 ) -> NDArray[np.float64]:
     """Return independent uniform values: no symmetry, and jumps at every face."""
     return rng.uniform(low, high, shape)
+
+
+def no_environment(grid: PeriodicGrid) -> Tensor:
+    """Return the environment of a system that has none, for any number of states."""
+    return torch.empty((1, 0, *grid.shape), dtype=torch.float64)
+
+
+def drawn_environment(
+    system: System, grid: PeriodicGrid, seed: int | np.random.Generator = 0
+) -> Tensor:
+    """Draw one environment, ``(1, channels, x, y)``."""
+    drawn = system.sample_environment(grid, np.random.default_rng(seed))
+    return torch.from_numpy(drawn)[None]
+
+
+def drawn_states(
+    law: InitialLaw, grid: PeriodicGrid, count: int = 2, seed: int = 0
+) -> Tensor:
+    """Draw initial states from one stream, ``(count, channels, x, y)``."""
+    rng = np.random.default_rng(seed)
+    return torch.from_numpy(np.stack([law.sample(grid, rng) for _ in range(count)]))

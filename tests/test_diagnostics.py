@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from helpers import observed_order, relative_difference
+from helpers import no_environment, observed_order, relative_difference
 from torch import Tensor
 
 from pde_sym.diagnostics import (
@@ -75,8 +75,7 @@ def mixed(u: Tensor) -> Tensor:
 
 
 def heat(system: Heat) -> Map:
-    empty = torch.empty(1, 0, 16, 16, dtype=torch.float64)
-    return system.solver(GRID, empty, 1e-3)
+    return system.solver(GRID, no_environment(GRID), 1e-3)
 
 
 # Defects.

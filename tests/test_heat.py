@@ -1,4 +1,4 @@
-"""The heat solver against exact solutions, its two implementations, and bad input."""
+"""The heat solver against exact solutions, its media and terms, and bad input."""
 
 import json
 from pathlib import Path
@@ -6,26 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import observed_order, random_environment, relative_difference
+from helpers import (
+    drawn_environment,
+    no_environment,
+    observed_order,
+    relative_difference,
+)
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, cg
 
 from pde_sym.arrays import ArrayFile
 from pde_sym.errors import InputError, SimulationError
-from pde_sym.flux_form import FluxForm, corner_minimum, face_mean
+from pde_sym.flux_form import FluxForm, face_mean
 from pde_sym.grid import PeriodicGrid
 from pde_sym.initial_conditions import RandomField
-from pde_sym.integrators import (
-    chebyshev_degree,
-    chebyshev_series,
-    ellipse_growth,
-    exponential_coefficients,
-    extrapolated_rkl2,
-    integral_coefficients,
-    rkl2_stages,
-    rkl2_step,
-)
-from pde_sym.kernels.flux_form import CompiledFluxForm
 from pde_sym.simulate import rollout
 from pde_sym.systems import Heat
 from pde_sym.systems.heat_terms import (
@@ -41,123 +35,6 @@ from pde_sym.systems.heat_terms import (
 )
 
 Array = NDArray[np.float64]
-
-
-def no_environment(grid: PeriodicGrid) -> torch.Tensor:
-    return torch.empty((1, 0, *grid.shape), dtype=torch.float64)
-
-
-def random_operator(rng: np.random.Generator, shape: tuple[int, int]) -> FluxForm:
-    """Return an operator with every coefficient present and different at each cell."""
-
-    def draw(low: float, high: float) -> torch.Tensor:
-        return torch.from_numpy(random_environment((1, *shape), rng, low, high))
-
-    return FluxForm(
-        face_x=draw(0.5, 9.0),
-        face_y=draw(0.5, 9.0),
-        diagonal=draw(-0.4, 0.4),
-        wind_x=draw(-0.3, 0.3),
-        wind_y=draw(-0.3, 0.3),
-        sink=draw(0.0, 2.0),
-        inverse_capacity=draw(0.2, 1.0),
-        source=draw(-1.0, 1.0),
-        nonlinearity=0.1,
-    )
-
-
-# The two implementations ------------------------------------------------------------
-
-
-def test_compiled_rate_agrees_with_the_reference(rng: np.random.Generator) -> None:
-    for nonlinearity in (0.0, 0.1):
-        operator = random_operator(rng, (12, 10))
-        object.__setattr__(operator, "nonlinearity", nonlinearity)
-        u = torch.from_numpy(rng.standard_normal((12, 10)))
-        compiled = torch.from_numpy(CompiledFluxForm(operator).homogeneous(u.numpy()))
-        assert relative_difference(compiled, operator.homogeneous(u[None])[0]) <= 1e-13
-
-
-def test_compiled_step_agrees_with_the_reference(rng: np.random.Generator) -> None:
-    operator = random_operator(rng, (16, 14))
-    object.__setattr__(operator, "nonlinearity", 0.0)
-    real, imag = (float(bound) for bound in operator.spectral_bounds())
-    z = np.array([1.0, 6.0])
-    degree = chebyshev_degree(z[-1], ellipse_growth(real, imag))
-    coefficients = exponential_coefficients(z, degree)
-    u = torch.from_numpy(rng.standard_normal((16, 14)))
-    compiled = CompiledFluxForm(operator).chebyshev_series(
-        u.numpy(), real, coefficients
-    )
-    reference = chebyshev_series(
-        lambda v: operator.homogeneous(v[None])[0], u, real, coefficients
-    )
-    assert relative_difference(torch.from_numpy(compiled), reference) <= 1e-12
-
-
-def dense(operator: FluxForm, shape: tuple[int, int]) -> torch.Tensor:
-    """Return the matrix of the homogeneous linear operator."""
-    unit = torch.eye(shape[0] * shape[1], dtype=torch.float64)
-    columns = operator.homogeneous(unit.view(-1, *shape))
-    return columns.flatten(1).T
-
-
-def test_propagators_are_the_matrix_exponential_and_its_integral(
-    rng: np.random.Generator,
-) -> None:
-    operator = random_operator(rng, (8, 6))
-    object.__setattr__(operator, "nonlinearity", 0.0)
-    matrix = dense(operator, (8, 6))
-    real, imag = (float(bound) for bound in operator.spectral_bounds())
-    times = np.array([0.05, 0.4])
-    degree = chebyshev_degree(times[-1] * real / 2, ellipse_growth(real, imag))
-    u = torch.from_numpy(rng.standard_normal((8, 6)))
-    z = times * real / 2
-    apply = lambda v: operator.homogeneous(v[None])[0]  # noqa: E731
-    evolved = chebyshev_series(apply, u, real, exponential_coefficients(z, degree))
-    added = chebyshev_series(apply, u, real, integral_coefficients(z, real, degree))
-    for n, time in enumerate(times):
-        exact = torch.linalg.matrix_exp(time * matrix)
-        expected = (exact @ u.flatten()).view(8, 6)
-        assert relative_difference(evolved[n], expected) <= 1e-13
-        integral = torch.linalg.solve(matrix, (exact - torch.eye(48)) @ u.flatten())
-        assert relative_difference(added[n], integral.view(8, 6)) <= 1e-12
-
-
-def test_series_cut_short_misses_its_tolerance() -> None:
-    """The degree is no larger than it needs to be: half of it is visibly too few."""
-    z = 20.0
-    degree = chebyshev_degree(z)
-    y = np.cos(np.linspace(0, np.pi, 50))
-    for terms, low, high in ((degree, 0.0, 1e-15), (degree // 2, 1e-8, 1.0)):
-        coefficients = exponential_coefficients(np.array([z]), terms)[0]
-        value = np.polynomial.chebyshev.chebval(y, coefficients)
-        assert low <= np.abs(value - np.exp(z * (y - 1))).max() <= high
-
-
-def test_spectral_bounds_hold_and_are_not_wild(rng: np.random.Generator) -> None:
-    operator = random_operator(rng, (8, 6))
-    object.__setattr__(operator, "nonlinearity", 0.0)
-    eigenvalues = torch.linalg.eigvals(dense(operator, (8, 6)))
-    real, imag = (float(bound) for bound in operator.spectral_bounds())
-    assert -real <= eigenvalues.real.min() <= -real / 4
-    assert eigenvalues.imag.abs().max() <= imag
-
-
-def test_nine_point_operator_is_semidefinite_at_any_contrast(
-    rng: np.random.Generator,
-) -> None:
-    kappa = torch.from_numpy(10 ** rng.uniform(-4, 0, (1, 8, 8)))
-    for angle in (0.0, 30.0, 45.0, 80.0):
-        term = Anisotropy(strength=1.0, angle=angle)
-        operator = FluxForm(
-            face_x=(1 + term.along) * face_mean(kappa, -2),
-            face_y=(1 - term.along) * face_mean(kappa, -1),
-            diagonal=term.cross * corner_minimum(kappa) / 2,
-        )
-        matrix = dense(operator, (8, 8))
-        assert torch.allclose(matrix, matrix.T, atol=1e-14)
-        assert torch.linalg.eigvalsh(matrix).max() <= 1e-12
 
 
 # Exact solutions --------------------------------------------------------------------
@@ -239,9 +116,7 @@ def test_steady_state_balances_the_source() -> None:
     """With a balanced source the state tends to ``div(kappa grad u) + q = 0``."""
     grid = PeriodicGrid.square(16)
     system = Heat(breaking=(Source(strength=50.0, balanced=True),))
-    environment = torch.from_numpy(
-        system.sample_environment(grid, np.random.default_rng(0))
-    )[None]
+    environment = drawn_environment(system, grid)
     phi = system.solver(grid, environment, 0.5)
     steady = rollout(phi, torch.zeros(1, 1, 16, 16, dtype=torch.float64), 3)[:, -1]
     rate = system.operator(grid, environment).rate(steady[:, 0])
@@ -325,7 +200,7 @@ def test_layers_conduct_like_resistors() -> None:
 def test_maximum_principle_with_bubbles(rng: np.random.Generator) -> None:
     grid = PeriodicGrid.square(32)
     system = Heat(breaking=(Bubbles(strength=0.95),))
-    environment = torch.from_numpy(system.sample_environment(grid, rng))[None]
+    environment = drawn_environment(system, grid, rng)
     u = torch.from_numpy(rng.uniform(-1, 1, (1, 1, 32, 32)))
     frames = rollout(system.solver(grid, environment, 1e-4), u, 10)
     highest, lowest = frames.amax((0, 2, 3, 4)), frames.amin((0, 2, 3, 4))
@@ -343,63 +218,6 @@ def test_bubbles_on_a_finer_grid_are_the_same_bubbles() -> None:
     assert 0.05 < fine.mean() < 0.4
     assert coarse.min() == 0.0
     assert coarse.max() == 1.0
-
-
-# Time integration of the nonlinear equation -----------------------------------------
-
-
-def test_rkl2_is_second_order_and_stable_at_its_limit() -> None:
-    lam = 40.0
-    matrix = torch.diag(torch.tensor([-1.0, -7.0, -lam], dtype=torch.float64))
-    start = torch.ones(3, dtype=torch.float64)
-    rate = lambda y: matrix @ y + 0.1 * y**2  # noqa: E731
-    fine = start
-    for _ in range(4000):
-        fine = rkl2_step(rate, fine, 0.5 / 4000, 3)
-    steps, errors = [8, 16, 32, 64], []
-    for n in steps:
-        y = start
-        for _ in range(n):
-            y = rkl2_step(rate, y, 0.5 / n, 7)
-        errors.append(float((y - fine).abs()[0]))
-    assert observed_order([1 / n for n in steps], errors) == pytest.approx(2, abs=0.1)
-    stages = rkl2_stages(200.0)
-    linear = lambda y: -200.0 * y  # noqa: E731
-    y = torch.ones(1, dtype=torch.float64)
-    assert rkl2_step(linear, y, 1.0, stages).abs() <= 1.0
-    assert rkl2_step(linear, y, 1.0, stages - 4).abs() > 1.0
-
-
-@pytest.mark.parametrize("tolerance", [1e-4, 1e-6, 1e-8, 1e-10])
-def test_extrapolated_rkl2_meets_its_tolerance(tolerance: float) -> None:
-    """``y' = -y^2`` has ``y = 1 / (1 + t)``; a stiff linear part stays with it."""
-    rate = lambda y: torch.stack([-(y[0] ** 2), -60.0 * (y[1] - y[0])])  # noqa: E731
-    start = torch.ones(2, dtype=torch.float64)
-    y = extrapolated_rkl2(rate, start, 0.1, 60.0, tolerance)
-    assert abs(float(y[0]) - 1 / 1.1) <= 3 * tolerance
-
-
-def test_extrapolation_that_cannot_converge_says_so() -> None:
-    with pytest.raises(SimulationError, match="tolerance"):
-        extrapolated_rkl2(
-            lambda y: y**2, torch.full((1,), 50.0), 1.0, 1.0, 1e-8, max_levels=5
-        )
-
-
-def test_nonlinear_flow_converges_in_the_tolerance(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    grid, results = PeriodicGrid.square(16), []
-    u = torch.from_numpy(RandomField(modes=3).sample(grid, np.random.default_rng(0)))[
-        None
-    ]
-    for tolerance in (1e-9, 1e-12):
-        monkeypatch.setattr("pde_sym.systems.heat_solver.RKL2_TOLERANCE", tolerance)
-        system = Heat(breaking=(Nonlinear(strength=0.2),))
-        results.append(system.solver(grid, no_environment(grid), 2e-3)(u))
-    assert relative_difference(results[0], results[1]) <= 1e-8
-    linear = Heat().solver(grid, no_environment(grid), 2e-3)(u)
-    assert relative_difference(linear, results[1]) >= 1e-3
 
 
 # Composition and independence -------------------------------------------------------
@@ -481,24 +299,24 @@ def test_bad_parameters_are_named(values: dict, named: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def array_file(path: Path, values: Array) -> ArrayFile:
+    """Write an array and name it as a recipe does."""
+    np.save(path, values)
+    return ArrayFile.parse(str(path), where="array")
+
+
 def test_impossible_media_are_refused(tmp_path: Path) -> None:
     grid = PeriodicGrid.square(8)
-    np.save(tmp_path / "g.npy", np.full((8, 8), 3.0))
-    file = ArrayFile.parse(str(tmp_path / "g.npy"), where="array")
-    drawn = Heat(breaking=(Bubbles(strength=0.5, field=file),))
-    environment = torch.from_numpy(
-        drawn.sample_environment(grid, np.random.default_rng(0))
-    )[None]
-    with pytest.raises(InputError, match="conductivity must be"):
-        drawn.solver(grid, environment, 1e-3)
-    np.save(tmp_path / "c.npy", np.full((8, 8), -1.0))
-    file = ArrayFile.parse(str(tmp_path / "c.npy"), where="array")
-    system = Heat(breaking=(Capacity(strength=2.0, field=file),))
-    environment = torch.from_numpy(
-        system.sample_environment(grid, np.random.default_rng(0))
-    )[None]
-    with pytest.raises(InputError, match="capacity must be"):
-        system.solver(grid, environment, 1e-3)
+    high = array_file(tmp_path / "g.npy", np.full((8, 8), 3.0))
+    low = array_file(tmp_path / "c.npy", np.full((8, 8), -1.0))
+    for term, message in (
+        (Bubbles(strength=0.5, field=high), "conductivity must be"),
+        (Capacity(strength=2.0, field=low), "capacity must be"),
+    ):
+        system = Heat(breaking=(term,))
+        environment = drawn_environment(system, grid)
+        with pytest.raises(InputError, match=message):
+            system.solver(grid, environment, 1e-3)
     with pytest.raises(InputError, match="Peclet"):
         Heat(breaking=(Drift(strength=1e3),)).solver(grid, no_environment(grid), 1e-3)
     with pytest.raises(InputError, match="expected an environment"):

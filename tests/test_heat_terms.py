@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from helpers import relative_difference
+from helpers import drawn_environment, drawn_states, relative_difference
 from torch import Tensor
 
 from pde_sym.fields import FieldSpec
@@ -58,14 +58,11 @@ ELEMENTS = [
 
 
 def environment_of(system: Heat, seed: int = 5) -> Tensor:
-    drawn = system.sample_environment(GRID, np.random.default_rng(seed))
-    return torch.from_numpy(drawn)[None]
+    return drawn_environment(system, GRID, seed)
 
 
 def states(count: int = 2, seed: int = 3) -> Tensor:
-    rng = np.random.default_rng(seed)
-    law = RandomField(modes=4)
-    return torch.from_numpy(np.stack([law.sample(GRID, rng) for _ in range(count)]))
+    return drawn_states(RandomField(modes=4), GRID, count, seed)
 
 
 def flow(system: Heat, environment: Tensor | None = None) -> Callable[[Tensor], Tensor]:

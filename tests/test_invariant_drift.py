@@ -1,9 +1,8 @@
 """Drift of invariants along rollouts, and what the closed-form budgets explain."""
 
-import numpy as np
 import pytest
 import torch
-from helpers import observed_order
+from helpers import drawn_environment, drawn_states, observed_order
 from torch import Tensor
 
 from pde_sym.diagnostics import invariant_drift, invariant_scale
@@ -19,15 +18,11 @@ TIME = 0.012
 
 
 def environment(system: Heat) -> Tensor:
-    drawn = system.sample_environment(GRID, np.random.default_rng(0))
-    return torch.from_numpy(drawn)[None]
+    return drawn_environment(system, GRID)
 
 
 def initial(count: int = 2) -> Tensor:
-    rng = np.random.default_rng(11)
-    law = RandomField(modes=3, offset=2.0)
-    drawn = [law.sample(GRID, rng) for _ in range(count)]
-    return torch.from_numpy(np.stack(drawn))
+    return drawn_states(RandomField(modes=3, offset=2.0), GRID, count, seed=11)
 
 
 def trajectories(system: Heat, frames: int) -> tuple[Tensor, Tensor, float]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TOLERANCE
-from helpers import relative_defect, relative_difference
+from helpers import drawn_environment, relative_defect, relative_difference
 from torch import Tensor, nn
 
 from pde_sym.fields import Field, FieldSpec, Rank
@@ -52,8 +52,7 @@ def states(spec: FieldSpec, seed: int = 7) -> Tensor:
 def heat(*, broken: bool = False) -> Solver:
     """Return the intact solver, or one with bubbles in fixed places."""
     system = Heat(breaking=(Bubbles(strength=0.8),) if broken else ())
-    drawn = system.sample_environment(GRID, np.random.default_rng(0))
-    return system.solver(GRID, torch.from_numpy(drawn)[None], 1e-3)
+    return system.solver(GRID, drawn_environment(system, GRID), 1e-3)
 
 
 def network(

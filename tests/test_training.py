@@ -67,6 +67,13 @@ def diffusing(count: int = 6, frames: int = 3) -> Tensor:
     return torch.stack(states, 1)
 
 
+def drifting() -> Tensor:
+    """Return such windows with a step along y after the first frame: D4 is broken."""
+    states = diffusing()
+    states[:, 1:] = states[:, 1:].roll(1, -1)
+    return states
+
+
 def small(
     config: CNNConfig | StrictConfig | ModulatedConfig | None = None, task: Task = TASK
 ) -> Surrogate:
@@ -237,8 +244,7 @@ def test_relaxed_weights_have_their_own_rate(tmp_path: Path, factor: float) -> N
         updates=1, batch_size=6, learning_rate=0.05, relaxed_rate=factor,
         weight_decay=0.0,
     )  # fmt: skip
-    states = diffusing()
-    states[:, 1:] = states[:, 1:].roll(1, -1)
+    states = drifting()
     fit(surrogate, Stored(states), Rollouts(states, None), config, tmp_path)
     for parameters, rate in ((plain, 0.05), (relaxed, 0.05 * factor)):
         moved = [(p - old[id(p)]).abs().max().item() for p in parameters if p.numel()]
@@ -247,8 +253,7 @@ def test_relaxed_weights_have_their_own_rate(tmp_path: Path, factor: float) -> N
 
 def test_a_penalty_holds_the_relaxation_back(tmp_path: Path) -> None:
     """Data that drift along y break D4; the penalty keeps the network nearer to it."""
-    states = diffusing()
-    states[:, 1:] = states[:, 1:].roll(1, -1)
+    states = drifting()
     relaxations = []
     for penalty in (0.0, 10.0):
         surrogate = small(MODULATED)

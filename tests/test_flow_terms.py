@@ -16,7 +16,7 @@ from pde_sym.groups import FULL, GroupElement, point_group
 from pde_sym.simulate import simulate
 from pde_sym.symmetry import act
 from pde_sym.systems.flow import Flow
-from pde_sym.systems.flow_dynamics import medium_of, spectrum_of
+from pde_sym.systems.flow_dynamics import Modes, medium_of, spectrum_of
 from pde_sym.systems.flow_initial import RandomVorticity
 from pde_sym.systems.flow_solver import Advance, FlowSolver
 from pde_sym.systems.flow_terms import (
@@ -190,11 +190,11 @@ def test_rates_are_the_derivatives_of_the_invariants(name: str | None) -> None:
     environment, u = environment_of(system), states(1)
     spectrum = spectrum_of(GRID)
     medium = medium_of(system, GRID, environment[0])
-    omega, mean = spectrum.decompose(u[0])
-    rate, mean_rate = Advance(medium, spectrum).rate(omega, mean)
-    rate = rate + medium.linear(spectrum) * omega
-    tangent = spectrum.compose(rate, mean_rate - medium.mean_drag * mean)[None]
-
+    modes = spectrum.decompose(u[0])
+    rate = Advance(medium, spectrum).rate(modes)
+    omega = rate.omega + medium.linear(spectrum) * modes.omega
+    mean = rate.mean - medium.mean_drag * modes.mean
+    tangent = spectrum.compose(Modes(omega, mean))[None]
     # The invariants are quadratic, so that a central difference is exact.
     after, before = (
         system.measure(u + sign * tangent, GRID, environment) for sign in (1, -1)

@@ -7,6 +7,8 @@
 with nu uniform and W = f = beta = drag = chi = F = 0 unless the breaking term of that
 name says otherwise (the wind W carries w but not f). The mean velocity is part of the
 state and has its own equation. Lengths and times are in units of the user.
+`TracerFlow` carries a scalar along, ``b_t + (u + W).grad b = kappa Lap b``, which may
+lift the fluid by ``F = buoyancy b e``.
 
 Intact, its point symmetries are the motions and reflections of the plane, shifts of
 time, the scaling (x, t, u) -> (s x, s^2 t, u / s), generalised Galilei boosts and, for
@@ -26,6 +28,7 @@ from pde_sym.grid import PeriodicGrid
 from pde_sym.systems.base import BreakingTerm, Budget, Invariant, Solver, System
 from pde_sym.systems.flow_terms import (
     Beta,
+    Buoyancy,
     Drag,
     FlowProperty,
     Kolmogorov,
@@ -38,7 +41,7 @@ from pde_sym.systems.flow_terms import (
 if TYPE_CHECKING:  # see `pde_sym.systems.base`
     from torch import Tensor
 
-__all__ = ["Flow", "FlowProperty", "FlowTerms"]
+__all__ = ["Flow", "FlowProperty", "FlowSystem", "FlowTerms", "TracerFlow"]
 
 Term = TypeVar("Term", bound=BreakingTerm)
 FlowTerms = Annotated[
@@ -47,37 +50,32 @@ FlowTerms = Annotated[
 ]
 
 
-class Flow(System):
-    """Two-dimensional incompressible flow; see the module for the equation."""
+TracerFlowTerms = Annotated[
+    Beta | Drag | Kolmogorov | Topography | MeanFlow | Viscosity | Obstacle | Buoyancy,
+    Documented(discriminator="kind"),
+]
 
-    kind: Literal["flow"] = "flow"
+_VELOCITY = Field(name="velocity", rank=Rank.VECTOR, unit="L / T", components=2)
+_VORTICITY = Field(
+    name="vorticity", rank=Rank.PSEUDOSCALAR, unit="1 / T", prognostic=False
+)
+_INVARIANTS = (
+    Invariant("momentum_x", "L / T", "<u>"),
+    Invariant("momentum_y", "L / T", "<v>"),
+    Invariant("energy", "L^2 / T^2", "<u^2 + v^2> / 2"),
+    Invariant("enstrophy", "1 / T^2", "<w^2> / 2"),
+)
+_TERMS = (Beta, Drag, Kolmogorov, Topography, MeanFlow, Viscosity, Obstacle)
+
+
+class FlowSystem(System):
+    """What flows with and without a tracer share."""
+
     viscosity: float = Documented(default=1e-3, ge=0.0, le=1e6)
     """nu, in lengths squared per unit of time; 0 is Euler's equation."""
-    breaking: tuple[FlowTerms, ...] = ()
-    """Breaking terms, each kind at most once."""
 
-    equation: ClassVar[str] = "w_t + u.grad w = nu Lap w, w = curl u, div u = 0"
-    fields: ClassVar[FieldSpec] = FieldSpec.of(
-        Field(name="velocity", rank=Rank.VECTOR, unit="L / T", components=2),
-        Field(name="vorticity", rank=Rank.PSEUDOSCALAR, unit="1 / T", prognostic=False),
-    )
-    terms: ClassVar[tuple[type[BreakingTerm], ...]] = (
-        Beta,
-        Drag,
-        Kolmogorov,
-        Topography,
-        MeanFlow,
-        Viscosity,
-        Obstacle,
-    )
     default_dt: ClassVar[float] = 0.01
     """Frame spacing on a box of length 1 with rms speed 1: frames differ by 10 %."""
-    invariants: ClassVar[tuple[Invariant, ...]] = (
-        Invariant("momentum_x", "L / T", "<u>"),
-        Invariant("momentum_y", "L / T", "<v>"),
-        Invariant("energy", "L^2 / T^2", "<u^2 + v^2> / 2"),
-        Invariant("enstrophy", "1 / T^2", "<w^2> / 2"),
-    )
     intact_properties: ClassVar[frozenset[FlowProperty]] = frozenset(  # type: ignore
         FlowProperty
     )
@@ -176,6 +174,44 @@ class Flow(System):
 
     def scalars(self) -> dict[str, float]:
         strengths = {f"strength_{t.kind}": t.strength for t in self.breaking}
+        if isinstance(self, TracerFlow):
+            strengths = {"diffusivity": self.diffusivity, **strengths}
         if "viscosity" in self.environment_fields.names:
             return strengths
         return {"viscosity": self.viscosity, **strengths}
+
+
+class Flow(FlowSystem):
+    """Two-dimensional incompressible flow; see the module for the equation."""
+
+    kind: Literal["flow"] = "flow"
+    breaking: tuple[FlowTerms, ...] = ()
+    """Breaking terms, each kind at most once."""
+
+    equation: ClassVar[str] = "w_t + u.grad w = nu Lap w, w = curl u, div u = 0"
+    fields: ClassVar[FieldSpec] = FieldSpec.of(_VELOCITY, _VORTICITY)
+    terms: ClassVar[tuple[type[BreakingTerm], ...]] = _TERMS
+    invariants: ClassVar[tuple[Invariant, ...]] = _INVARIANTS
+
+
+class TracerFlow(FlowSystem):
+    """Flow with a tracer that it carries, and that may lift it."""
+
+    kind: Literal["tracer_flow"] = "tracer_flow"
+    diffusivity: float = Documented(default=1e-3, ge=0.0, le=1e6)
+    """kappa of the tracer, in lengths squared per unit of time."""
+    breaking: tuple[TracerFlowTerms, ...] = ()
+    """Breaking terms, each kind at most once."""
+
+    equation: ClassVar[str] = (
+        "w_t + u.grad w = nu Lap w, b_t + u.grad b = kappa Lap b, div u = 0"
+    )
+    fields: ClassVar[FieldSpec] = FieldSpec.of(
+        _VELOCITY, _VORTICITY, Field(name="tracer")
+    )
+    terms: ClassVar[tuple[type[BreakingTerm], ...]] = (*_TERMS, Buoyancy)
+    invariants: ClassVar[tuple[Invariant, ...]] = (
+        *_INVARIANTS,
+        Invariant("tracer", "", "<b>"),
+        Invariant("tracer_variance", "", "<b^2> / 2"),
+    )

@@ -14,19 +14,25 @@ from torch import Tensor
 
 from pde_sym.grid import PeriodicGrid
 from pde_sym.systems.base import Budget
-from pde_sym.systems.flow import Flow
-from pde_sym.systems.flow_dynamics import Medium, Spectrum, medium_of, spectrum_of
+from pde_sym.systems.flow import FlowSystem
+from pde_sym.systems.flow_dynamics import (
+    Medium,
+    Modes,
+    Spectrum,
+    medium_of,
+    spectrum_of,
+)
 
 BUDGETS = ("momentum_x", "momentum_y", "energy", "enstrophy")
+TRACER_BUDGETS = ("tracer", "tracer_variance")
 
 
-def rates(
-    medium: Medium, spectrum: Spectrum, omega: Tensor, mean: Tensor
-) -> dict[str, Tensor]:
+def rates(medium: Medium, spectrum: Spectrum, modes: Modes) -> Budget:
     """Return the rate of each invariant.
 
     Beta and the wind W leave all of them alone and do not appear.
     """
+    omega, mean, tracer = modes
     power = spectrum.weights * (omega.real.square() + omega.imag.square())
     momentum = torch.zeros_like(mean)
     energy = -medium.viscosity * power.sum()
@@ -49,8 +55,34 @@ def rates(
     if medium.excess is not None:
         stress = _of_stress(medium.excess, spectrum, omega, mean)
         energy, enstrophy = energy + stress[0], enstrophy + stress[1]
-    values = (momentum[0], momentum[1], energy, enstrophy)
-    return dict(zip(BUDGETS, values, strict=True))
+    if tracer is not None:
+        lifted = _of_lift(medium.lift, spectrum, modes, tracer)
+        momentum, energy = momentum + lifted[:2], energy + lifted[2]
+        enstrophy = enstrophy + lifted[3]
+    result: Budget = dict(
+        zip(BUDGETS, (momentum[0], momentum[1], energy, enstrophy), strict=True)
+    )
+    if tracer is not None and medium.diffusivity is not None:
+        spread = spectrum.inner(tracer, spectrum.square * tracer)
+        result["tracer"] = torch.zeros_like(spread)
+        result["tracer_variance"] = -medium.diffusivity * spread
+    return result
+
+
+def _of_lift(
+    lift: tuple[float, float], spectrum: Spectrum, modes: Modes, b: Tensor
+) -> Tensor:
+    """Return the four rates of ``F = b e``: ``<b> e``, ``<b u.e>`` and the enstrophy's.
+
+    The last one is ``<b (e_x w_y - e_y w_x)>``.
+    """
+    ex, ey = lift
+    u, v = spectrum.velocity_of(modes.omega, modes.mean)
+    wx, wy = spectrum.ikx * modes.omega, spectrum.iky * modes.omega
+    average = b[0, 0].real
+    energy = ex * spectrum.inner(u, b) + ey * spectrum.inner(v, b)
+    enstrophy = ex * spectrum.inner(wy, b) - ey * spectrum.inner(wx, b)
+    return torch.stack([ex * average, ey * average, energy, enstrophy])
 
 
 def _of_position(
@@ -94,23 +126,26 @@ def measure(state: Tensor) -> Budget:
     """
     velocity, omega = state[:, :2], state[:, 2]
     mean = velocity.mean((-2, -1))
-    return {
+    result = {
         "momentum_x": mean[:, 0],
         "momentum_y": mean[:, 1],
         "energy": velocity.square().sum(1).mean((-2, -1)) / 2,
         "enstrophy": omega.square().mean((-2, -1)) / 2,
     }
+    if state.shape[1] > 3:
+        result["tracer"] = state[:, 3].mean((-2, -1))
+        result["tracer_variance"] = state[:, 3].square().mean((-2, -1)) / 2
+    return result
 
 
 def weak_rates(
-    system: Flow, state: Tensor, grid: PeriodicGrid, environment: Tensor
+    system: FlowSystem, state: Tensor, grid: PeriodicGrid, environment: Tensor
 ) -> Budget:
     """Return the rates of stored states ``(batch, channels, x, y)``."""
     spectrum = spectrum_of(grid)
     media = [medium_of(system, grid, one) for one in environment]
     found = []
     for index, one in enumerate(state):
-        omega, mean = spectrum.decompose(one)
         which = media[index if len(media) > 1 else 0]
-        found.append(rates(which, spectrum, omega, mean))
-    return {name: torch.stack([one[name] for one in found]) for name in BUDGETS}
+        found.append(rates(which, spectrum, spectrum.decompose(one)))
+    return {name: torch.stack([one[name] for one in found]) for name in found[0]}

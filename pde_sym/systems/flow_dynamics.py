@@ -9,14 +9,29 @@ enstrophy exactly in continuous time.
 import functools
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from pde_sym.errors import InputError
 from pde_sym.grid import PeriodicGrid
-from pde_sym.systems.flow import Flow
-from pde_sym.systems.flow_terms import Beta, Drag, FlowTerm, Kolmogorov
+from pde_sym.systems.flow import FlowSystem, TracerFlow
+from pde_sym.systems.flow_terms import (
+    Beta,
+    Buoyancy,
+    Drag,
+    FlowTerm,
+    Kolmogorov,
+)
+
+
+class Modes(NamedTuple):
+    """A state: vorticity and tracer as coefficients, and the mean flow ``(2,)``."""
+
+    omega: Tensor
+    mean: Tensor
+    tracer: Tensor | None = None
 
 
 class Spectrum:
@@ -76,15 +91,22 @@ class Spectrum:
         result[:, 0, 0] = mean
         return result
 
-    def decompose(self, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Return vorticity (coefficients) and mean flow of fields ``(>= 2, x, y)``."""
-        u, v = self.forward(state[:2].to(torch.float64))
-        mean = torch.stack([u[0, 0].real, v[0, 0].real])
-        return self.kept * (self.ikx * v - self.iky * u), mean
+    def decompose(self, state: Tensor) -> Modes:
+        """Return the modes of fields velocity, vorticity and perhaps tracer.
 
-    def compose(self, omega: Tensor, mean: Tensor) -> Tensor:
-        """Return velocity and vorticity as fields ``(3, x, y)``."""
-        return self.inverse(torch.cat([self.velocity_of(omega, mean), omega[None]]))
+        The vorticity is that of the velocity; the stored one is not read.
+        """
+        u, v, *tracer = self.forward(state[[0, 1, *range(3, len(state))]].double())
+        mean = torch.stack([u[0, 0].real, v[0, 0].real])
+        omega = self.kept * (self.ikx * v - self.iky * u)
+        return Modes(omega, mean, self.kept * tracer[0] if tracer else None)
+
+    def compose(self, modes: Modes) -> Tensor:
+        """Return velocity, vorticity and tracer as fields ``(3 or 4, x, y)``."""
+        parts = [self.velocity_of(modes.omega, modes.mean), modes.omega[None]]
+        if modes.tracer is not None:
+            parts.append(modes.tracer[None])
+        return self.inverse(torch.cat(parts))
 
 
 def spectrum_of(grid: PeriodicGrid) -> Spectrum:
@@ -111,6 +133,8 @@ class Medium:
         Amplitude and periods of the Kolmogorov force.
     coriolis, brake, excess
         Fields ``(x, y)``: f = eps h, friction eps chi, and nu(x) - nu.
+    diffusivity, lift
+        kappa, None without a tracer, and the buoyancy ``eps e``.
     pinned
         Whether something depends on position. If nothing does, the flow is computed
         in the frame of its mean, which makes Galilei boosts exact.
@@ -126,6 +150,8 @@ class Medium:
     coriolis: Tensor | None = None
     brake: Tensor | None = None
     excess: Tensor | None = None
+    diffusivity: float | None = None
+    lift: tuple[float, float] = (0.0, 0.0)
     pinned: bool = False
 
     def linear(self, spectrum: Spectrum) -> Tensor:
@@ -146,7 +172,7 @@ class Medium:
         return result
 
 
-def medium_of(system: Flow, grid: PeriodicGrid, environment: Tensor) -> Medium:
+def medium_of(system: FlowSystem, grid: PeriodicGrid, environment: Tensor) -> Medium:
     """Return the medium of one trajectory, from its environment ``(channels, x, y)``.
 
     Raises
@@ -166,7 +192,7 @@ def medium_of(system: Flow, grid: PeriodicGrid, environment: Tensor) -> Medium:
         for name, channels in spec.slices().items()
         if system.active(name)
     }
-    beta, drag = system.term(Beta), system.term(Drag)
+    drag = system.term(Drag)
     force = system.term(Kolmogorov)
     if force is not None and 3 * force.mode >= grid.shape[1]:
         raise InputError(
@@ -179,7 +205,7 @@ def medium_of(system: Flow, grid: PeriodicGrid, environment: Tensor) -> Medium:
         viscosity=system.viscosity,
         drag=friction,
         mean_drag=friction if drag is not None and drag.mean else 0.0,
-        beta=_scaled(beta),
+        beta=_scaled(system.term(Beta)),
         wind=(0.0, 0.0)
         if wind is None
         else (float(wind[0, 0, 0]), float(wind[1, 0, 0])),
@@ -188,6 +214,8 @@ def medium_of(system: Flow, grid: PeriodicGrid, environment: Tensor) -> Medium:
         coriolis=_only(named.get("topography")),
         brake=_brake(named.get("obstacle")),
         excess=_excess(named.get("viscosity"), system.viscosity),
+        diffusivity=system.diffusivity if isinstance(system, TracerFlow) else None,
+        lift=_scaled(system.term(Buoyancy)),
         pinned=any(
             isinstance(t, FlowTerm) and t.pinned and t.strength > 0
             for t in system.breaking
@@ -195,7 +223,7 @@ def medium_of(system: Flow, grid: PeriodicGrid, environment: Tensor) -> Medium:
     )
 
 
-def _scaled(term: Beta | None) -> tuple[float, float]:
+def _scaled(term: Beta | Buoyancy | None) -> tuple[float, float]:
     if term is None:
         return 0.0, 0.0
     x, y = term.direction

@@ -1,7 +1,7 @@
 """Laws of initial states of two-dimensional flow, as values.
 
-A state is velocity and vorticity, ``(3, x, y)``, band-limited by the 2/3 rule: the
-solver then starts from the very state that is stored.
+A state is velocity and vorticity, ``(3, x, y)``, or these and a tracer, ``(4, x, y)``,
+band-limited by the 2/3 rule: the solver then starts from the very state that is stored.
 """
 
 from typing import Literal
@@ -54,12 +54,7 @@ class RandomVorticity(Frozen):
         )
         if self.field is not None:
             return state_of_vorticity(grid, law.sample(grid, generator, index)[0], mean)
-        if 3 * self.modes >= min(grid.shape):
-            raise InputError(
-                f"initial.modes={self.modes}: the solver keeps modes below "
-                f"{min(grid.shape) / 3:.3g} on {grid.shape} points: lower modes or "
-                "raise the resolution"
-            )
+        _check_modes("initial.modes", self.modes, grid)
         psi_hat = np.fft.fft2(law.sample(grid, generator)[0])
         square = sum(k**2 for k in _wavenumbers(grid))
         state = state_of_vorticity(
@@ -108,6 +103,27 @@ class DoubleShearLayer(Frozen):
         )
 
 
+class RandomVorticityAndTracer(Frozen):
+    """Random vorticity and, apart from it, a random tracer."""
+
+    kind: Literal["random_vorticity_and_tracer"] = "random_vorticity_and_tracer"
+    flow: RandomVorticity = RandomVorticity()
+    """Law of velocity and vorticity."""
+    tracer: RandomField = RandomField()
+    """Law of the tracer, of unit variance about a random mean."""
+
+    def sample(
+        self, grid: PeriodicGrid, generator: np.random.Generator, index: int = 0
+    ) -> Array:
+        """Draw a state ``(4, x, y)``; `InputError` as for `RandomVorticity`."""
+        flow = self.flow.sample(grid, generator, index)
+        if self.tracer.field is None:
+            _check_modes("initial.tracer.modes", self.tracer.modes, grid)
+        tracer = self.tracer.sample(grid, generator, index)
+        kept = np.fft.ifft2(np.fft.fft2(tracer) * _kept(grid)).real
+        return np.concatenate([flow, kept])
+
+
 def state_of_vorticity(
     grid: PeriodicGrid, omega: Array, mean: tuple[float, float] | Array
 ) -> Array:
@@ -126,6 +142,14 @@ def state_of_vorticity(
         for values in (1j * ky * psi_hat, -1j * kx * psi_hat, omega_hat)
     ]
     return np.stack([channels[0] + mean[0], channels[1] + mean[1], channels[2]])
+
+
+def _check_modes(key: str, modes: int, grid: PeriodicGrid) -> None:
+    if 3 * modes >= min(grid.shape):
+        raise InputError(
+            f"{key}={modes}: the solver keeps modes below {min(grid.shape) / 3:.3g} "
+            f"on {grid.shape} points: lower modes or raise the resolution"
+        )
 
 
 def _wavenumbers(grid: PeriodicGrid) -> tuple[Array, Array]:

@@ -9,9 +9,15 @@ from pde_sym.errors import SimulationError
 from pde_sym.etdrk4 import Etdrk4Coefficients, etdrk4_coefficients, etdrk4_step
 from pde_sym.grid import PeriodicGrid
 from pde_sym.systems.base import Budget
-from pde_sym.systems.flow import Flow
-from pde_sym.systems.flow_budgets import BUDGETS, rates
-from pde_sym.systems.flow_dynamics import Medium, Spectrum, medium_of, spectrum_of
+from pde_sym.systems.flow import FlowSystem
+from pde_sym.systems.flow_budgets import BUDGETS, TRACER_BUDGETS, rates
+from pde_sym.systems.flow_dynamics import (
+    Medium,
+    Modes,
+    Spectrum,
+    medium_of,
+    spectrum_of,
+)
 
 COURANT = 2.5
 """``h k_max sum_k (|u_k| + |v_k|)`` is at most this; the explicit limit is 2.8."""
@@ -28,47 +34,59 @@ MAX_CACHED = 32
 class Advance:
     """The nonlinear part, and the budgets beside it, for one trajectory.
 
-    A packed state is one complex vector: the vorticity, then mean flow (2),
-    displacement of the frame (2) and the budgets, in the order of `BUDGETS`.
+    A packed state is one complex vector: vorticity, tracer if any, mean flow (2),
+    displacement of the frame (2) and the budgets, in the order of `names`.
     """
 
     def __init__(self, medium: Medium, spectrum: Spectrum) -> None:
         self.medium, self.spectrum = medium, spectrum
-        self._size = spectrum.square.numel()
+        has_tracer = medium.diffusivity is not None
+        self.names = BUDGETS + (TRACER_BUDGETS if has_tracer else ())
+        self._fields = 2 if has_tracer else 1
         self._forcing = medium.force_of_vorticity(spectrum)
         self._wind = torch.tensor(medium.wind, dtype=torch.float64)
 
-    def pack(self, omega: Tensor, mean: Tensor) -> Tensor:
-        rest = torch.zeros(2 + len(BUDGETS), dtype=omega.dtype)
-        return torch.cat([omega.flatten(), mean.to(omega.dtype), rest])
+    def pack(self, modes: Modes) -> Tensor:
+        """Return a packed state whose frame has not moved."""
+        rest = torch.zeros(2 + len(self.names), dtype=torch.float64)
+        return self._packed(modes, rest)
+
+    def unpack(self, y: Tensor) -> tuple[Modes, Tensor, Tensor]:
+        """Return modes, displacement and budgets."""
+        size = self._fields * self.spectrum.square.numel()
+        omega, *tracer = y[:size].view(self._fields, *self.spectrum.square.shape)
+        rest = y[size:].real
+        modes = Modes(omega, rest[:2], tracer[0] if tracer else None)
+        return modes, rest[2:4], rest[4:]
+
+    @staticmethod
+    def _packed(modes: Modes, rest: Tensor) -> Tensor:
+        fields = [modes.omega.flatten()]
+        if modes.tracer is not None:
+            fields.append(modes.tracer.flatten())
+        return torch.cat([*fields, torch.cat([modes.mean, rest]).to(fields[0].dtype)])
 
     def linear(self) -> Tensor:
         """Return the diagonal of the linear part of a packed state."""
-        rest = self.pack(self.medium.linear(self.spectrum), torch.zeros(2))
-        rest[self._size : self._size + 2] = -self.medium.mean_drag
-        return rest
-
-    def unpack(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return vorticity, mean flow, displacement and budgets."""
-        n = self._size
-        rest = y[n:].real
-        omega = y[:n].view(self.spectrum.square.shape)
-        return omega, rest[:2], rest[2:4], rest[4:]
+        m, s = self.medium, self.spectrum
+        mean = torch.full((2,), -m.mean_drag, dtype=torch.float64)
+        spread = None if m.diffusivity is None else -m.diffusivity * s.square + 0j
+        return self.pack(Modes(m.linear(s), mean, spread))
 
     def __call__(self, y: Tensor) -> Tensor:
-        omega, mean, _, _ = self.unpack(y)
-        rate, mean_rate = self.rate(omega, mean)
-        budgets = list(rates(self.medium, self.spectrum, omega, mean).values())
-        rest = torch.cat([mean_rate, mean + self._wind, torch.stack(budgets)])
-        return torch.cat([rate.flatten(), rest.to(rate.dtype)])
+        modes, _, _ = self.unpack(y)
+        budgets = list(rates(self.medium, self.spectrum, modes).values())
+        rest = torch.cat([modes.mean + self._wind, torch.stack(budgets)])
+        return self._packed(self.rate(modes), rest)
 
-    def rate(self, omega: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the linear part leaves of ``w_t`` and of the mean's rate.
+    def rate(self, modes: Modes) -> Modes:
+        """Return the rates that the linear part leaves over.
 
         ``w_t = (d_yy - d_xx)(u v - tau_xy) + d_xy (u^2 - v^2 - 2 tau_xx) + curl F``
         (Basdevant 1983, J. Comput. Phys. 50), with the stress tau of nu(x) - nu and
-        the force ``F = f (v, -u) - chi u``.
+        the force ``F = f (v, -u) - chi u + eps b e``.
         """
+        omega, mean, tracer = modes
         m, s = self.medium, self.spectrum
         velocity = s.velocity_of(omega, mean if m.pinned else torch.zeros_like(mean))
         u, v = s.inverse(velocity)
@@ -79,16 +97,29 @@ class Advance:
             stretch, shear = m.excess * s.inverse(torch.stack(strain))
             products = [products[0] - shear, products[1] - 4 * stretch]
         forces = self._forces(u, v)
-        transformed = s.forward(torch.stack([*products, *forces]))
+        fluxes = []
+        if tracer is not None:
+            b = s.inverse(tracer)
+            fluxes = [cu * b, cv * b]
+        transformed = s.forward(torch.stack([*products, *forces, *fluxes]))
         rate = (s.flux * transformed[:2]).sum(0)
         mean_rate = torch.zeros_like(mean)
         if forces:
-            fx, fy = transformed[2:]
+            fx, fy = transformed[2:4]
             rate = rate + s.kept * (s.ikx * fy - s.iky * fx)
-            mean_rate = transformed[2:, 0, 0].real
+            mean_rate = transformed[2:4, 0, 0].real
         if self._forcing is not None:
             rate = rate + self._forcing
-        return rate, mean_rate
+        if tracer is None:
+            return Modes(rate, mean_rate)
+        ex, ey = m.lift
+        if ex or ey:
+            rate = rate + (ey * s.ikx - ex * s.iky) * tracer
+            mean_rate = mean_rate + tracer[0, 0].real * torch.tensor(
+                [ex, ey], dtype=mean.dtype
+            )
+        spread = -s.kept * (s.ikx * transformed[-2] + s.iky * transformed[-1])
+        return Modes(rate, mean_rate, spread)
 
     def _forces(self, u: Tensor, v: Tensor) -> list[Tensor]:
         f, chi = self.medium.coriolis, self.medium.brake
@@ -124,7 +155,7 @@ class FlowSolver:
 
     def __init__(
         self,
-        system: Flow,
+        system: FlowSystem,
         grid: PeriodicGrid,
         environment: Tensor,
         dt: float,
@@ -152,18 +183,18 @@ class FlowSolver:
             states.append(following)
             budgets.append(change)
         changes = torch.stack(budgets, dim=1)
-        return torch.stack(states), dict(zip(BUDGETS, changes, strict=True))
+        return torch.stack(states), dict(
+            zip(self._advances[0].names, changes, strict=True)
+        )
 
     def _advance(
         self, advance: Advance, state: Tensor, index: int
     ) -> tuple[Tensor, Tensor]:
         spectrum = self._spectrum
-        omega, mean = spectrum.decompose(state)
+        modes = spectrum.decompose(state)
         number = self._steps
         if number is None:
-            needed = self._dt * fastest_rate(
-                advance.medium, spectrum, omega, mean, self._dt
-            )
+            needed = self._dt * fastest_rate(advance.medium, spectrum, modes, self._dt)
             if not needed <= MAX_STEPS:
                 raise SimulationError(
                     f"trajectory {index} needs {needed:.3g} steps per frame, at most "
@@ -171,15 +202,17 @@ class FlowSolver:
                 )
             number = max(1, math.ceil(needed))
         coefficients = self._coefficients_of(number)
-        y = advance.pack(omega, mean)
+        y = advance.pack(modes)
         for _ in range(number):
             y = etdrk4_step(advance, y, coefficients)
-        omega, mean, displacement, change = advance.unpack(y)
+        modes, displacement, change = advance.unpack(y)
         if not advance.medium.pinned:
             # The frame of the mean flow has moved by the displacement.
-            phase = spectrum.ikx * displacement[0] + spectrum.iky * displacement[1]
-            omega = omega * torch.exp(-phase)
-        return spectrum.compose(omega, mean), change
+            angle = spectrum.ikx * displacement[0] + spectrum.iky * displacement[1]
+            phase = torch.exp(-angle)
+            tracer = None if modes.tracer is None else phase * modes.tracer
+            modes = Modes(phase * modes.omega, modes.mean, tracer)
+        return spectrum.compose(modes), change
 
     def _coefficients_of(self, number: int) -> Etdrk4Coefficients:
         if number not in self._coefficients:
@@ -191,23 +224,30 @@ class FlowSolver:
         return self._coefficients[number]
 
 
-def fastest_rate(
-    medium: Medium, spectrum: Spectrum, omega: Tensor, mean: Tensor, dt: float
-) -> float:
+def fastest_rate(medium: Medium, spectrum: Spectrum, modes: Modes, dt: float) -> float:
     """Return the number of steps per unit of time that a state needs.
 
     Advection: ``k_max sum_k (|u_k| + |v_k|)`` bounds ``|k.u(x)|`` at every point, and
     with |k| inside the sum every velocity gradient.
     """
-    amplitudes = spectrum.weights * (spectrum.velocity.abs() * omega.abs()).sum(0)
+    amplitudes = spectrum.weights * (spectrum.velocity.abs() * modes.omega.abs()).sum(0)
     speed = float(amplitudes.sum())
     strain = float((amplitudes * spectrum.square.sqrt()).sum())
     # In its own frame the flow does not feel its mean, nor the wind.
     if medium.pinned:
-        speed += float(mean.abs().sum()) + abs(medium.wind[0]) + abs(medium.wind[1])
+        speed += (
+            float(modes.mean.abs().sum()) + abs(medium.wind[0]) + abs(medium.wind[1])
+        )
     if medium.force:
         speed += medium.force * dt
         strain += medium.force * dt * float(spectrum.iky[0, medium.mode].imag)
+    if modes.tracer is not None and any(medium.lift):
+        pushes = math.hypot(*medium.lift) * spectrum.weights * modes.tracer.abs()
+        pushes = torch.where(spectrum.square > 0, pushes, 0.0)
+        speed += dt * float(pushes.sum())
+        # Waves of a stable tracer turn at the root of its gradient.
+        gradient = float((pushes * spectrum.square.sqrt()).sum())
+        strain += dt * gradient + math.sqrt(gradient)
     advection = max(spectrum.largest * speed / COURANT, strain / STRAIN)
     largest_wave = math.hypot(*medium.beta) * math.sqrt(
         float(spectrum.inverse_square.max())

@@ -282,6 +282,33 @@ class Obstacle(FlowTerm):
         return mask
 
 
+class Buoyancy(FlowTerm):
+    """A tracer b that lifts the fluid: the force ``strength b e`` along a direction e.
+
+    The mean of b lifts all of it: the mean flow accelerates by ``strength <b> e``.
+    """
+
+    equation: ClassVar[str] = "w_t + u.grad w = nu Lap w + eps curl(b e)"
+
+    kind: Literal["buoyancy"] = "buoyancy"
+    strength: float = Field(default=0.0, ge=0.0, le=1e4)
+    """Force per unit of the tracer, in lengths per time squared."""
+    angle: float = Field(default=90.0, ge=-360.0, le=360.0)
+    """Direction e of the lift against the x axis, in degrees."""
+
+    @property
+    def direction(self) -> tuple[float, float]:
+        return _direction(self.angle)
+
+    @property
+    def survivors(self) -> Subgroup:
+        return Subgroup.of("xy", _fixing(self.direction))
+
+    @property
+    def breaks(self) -> frozenset[FlowProperty]:  # type: ignore[override]
+        return _BUDGETS | {FlowProperty.MOMENTUM}
+
+
 def _direction(angle: float) -> tuple[float, float]:
     return _exact_cosine(angle), _exact_cosine(angle - 90.0)
 

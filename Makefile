@@ -21,6 +21,7 @@ install: $(INSTALLED)
 # torch goes first and by itself: its version is exact, nothing else may move it.
 # escnn goes in without its dependencies: it declares py3nj, which has no wheel, needs
 # a Fortran compiler, and is not needed at run time; its real needs stand before it.
+# So does rocket-fft: it asks for NumPy 2, which escnn cannot have, and runs without.
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 not found; make PYTHON=path" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 13) else f"$(PYTHON) is Python {v[0]}.{v[1]}; 3.11 or 3.12 is needed: make PYTHON=path")'
@@ -29,7 +30,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PIP) install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
 	$(PIP) install -c constraints.txt numpy scipy numba h5py pydantic pyyaml safetensors \
 		matplotlib rich lie_learn joblib autograd pymanopt pytest hypothesis ruff pyright
-	$(PIP) install --no-deps escnn==1.0.11
+	$(PIP) install --no-deps escnn==1.0.11 rocket-fft==0.4.1
 	$(PIP) install --no-deps -e .
 	@touch $@
 

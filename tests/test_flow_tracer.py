@@ -14,7 +14,7 @@ from pde_sym.groups import GroupElement, point_group
 from pde_sym.initial_conditions import RandomField
 from pde_sym.simulate import simulate
 from pde_sym.symmetry import act
-from pde_sym.systems.flow import Flow, TracerFlow
+from pde_sym.systems.flow import Flow, FlowSystem, TracerFlow
 from pde_sym.systems.flow_dynamics import Modes, medium_of, spectrum_of
 from pde_sym.systems.flow_initial import RandomVorticity, RandomVorticityAndTracer
 from pde_sym.systems.flow_solver import Advance, FlowSolver
@@ -63,6 +63,24 @@ def test_a_passive_tracer_leaves_the_flow_alone() -> None:
     plain = FlowSolver(Flow(), GRID, torch.zeros(1, 0, *GRID.shape), DT)
     assert torch.equal(flow()(states())[:, :3], plain(states()[:, :3]))
     assert not torch.equal(flow(LIFTS[90.0])(states())[:, :3], flow()(states())[:, :3])
+
+
+def test_completing_a_state_keeps_the_tracer() -> None:
+    other = states()
+    other[:, 2] = 7.0
+    found = TracerFlow().complete(other, GRID)
+    assert torch.equal(found[:, 3], other[:, 3])
+    assert relative_difference(found, states()) <= 1e-13
+
+
+@pytest.mark.parametrize("system", [Flow, TracerFlow])
+def test_every_law_gives_a_state_that_the_system_takes(
+    system: type[FlowSystem],
+) -> None:
+    for law in system.initial_laws:
+        grid = system.grid(32, system.default_length)
+        drawn = law.model_validate({}).sample(grid, np.random.default_rng(0))
+        assert drawn.shape == (system.fields.num_channels, 32, 32)
 
 
 def test_a_uniform_tracer_stays_and_a_wave_is_carried_by_the_mean() -> None:

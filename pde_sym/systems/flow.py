@@ -16,7 +16,7 @@ the vorticity, rotations of the frame (Olver, Applications of Lie Groups, exampl
 for nu = 0); shifts, D4, time and constant boosts survive on the square torus.
 """
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,13 @@ from pydantic import model_validator
 
 from pde_sym.fields import Field, FieldSpec, Rank
 from pde_sym.grid import PeriodicGrid
+from pde_sym.initial_conditions import InitialLaw
 from pde_sym.systems.base import BreakingTerm, Budget, Invariant, Solver, System
+from pde_sym.systems.flow_initial import (
+    DoubleShearLayer,
+    RandomVorticity,
+    RandomVorticityAndTracer,
+)
 from pde_sym.systems.flow_terms import (
     Beta,
     Buoyancy,
@@ -43,7 +49,6 @@ if TYPE_CHECKING:  # see `pde_sym.systems.base`
 
 __all__ = ["Flow", "FlowProperty", "FlowSystem", "FlowTerms", "TracerFlow"]
 
-Term = TypeVar("Term", bound=BreakingTerm)
 FlowTerms = Annotated[
     Beta | Drag | Kolmogorov | Topography | MeanFlow | Viscosity | Obstacle,
     Documented(discriminator="kind"),
@@ -90,24 +95,10 @@ class FlowSystem(System):
     )
 
     @model_validator(mode="after")
-    def _each_term_once(self) -> Self:
-        kinds = [term.kind for term in self.breaking]
-        if len(set(kinds)) != len(kinds):
-            raise ValueError(f"each breaking term at most once, got {kinds}")
-        return self
-
-    @model_validator(mode="after")
     def _something_to_vary(self) -> Self:
         if self.viscosity == 0 and self.term(Viscosity) is not None:
             raise ValueError("the term viscosity needs a viscosity above 0")
         return self
-
-    def term(self, kind: type[Term]) -> Term | None:
-        """Return the term of that class, or None."""
-        for term in self.breaking:
-            if isinstance(term, kind):
-                return term
-        return None
 
     def active(self, kind: str) -> bool:
         """Return whether a term of that kind has a strength above 0."""
@@ -154,6 +145,12 @@ class FlowSystem(System):
 
         return FlowSolver(self, grid, environment, dt)
 
+    def complete(self, state: "Tensor", grid: PeriodicGrid) -> "Tensor":
+        """Return the state with the vorticity of its velocity, ``w = v_x - u_y``."""
+        from pde_sym.systems.flow_dynamics import with_vorticity
+
+        return with_vorticity(state, grid)
+
     def measure(
         self,
         state: "Tensor",
@@ -192,6 +189,10 @@ class Flow(FlowSystem):
     fields: ClassVar[FieldSpec] = FieldSpec.of(_VELOCITY, _VORTICITY)
     terms: ClassVar[tuple[type[BreakingTerm], ...]] = _TERMS
     invariants: ClassVar[tuple[Invariant, ...]] = _INVARIANTS
+    initial_laws: ClassVar[tuple[type[InitialLaw], ...]] = (
+        RandomVorticity,
+        DoubleShearLayer,
+    )
 
 
 class TracerFlow(FlowSystem):
@@ -215,3 +216,4 @@ class TracerFlow(FlowSystem):
         Invariant("tracer", "", "<b>"),
         Invariant("tracer_variance", "", "<b^2> / 2"),
     )
+    initial_laws: ClassVar[tuple[type[InitialLaw], ...]] = (RandomVorticityAndTracer,)

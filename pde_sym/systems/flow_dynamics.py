@@ -45,6 +45,8 @@ class Spectrum:
         ``k^2`` and ``1 / k^2`` with 0 at k = 0, ``(x, y)``.
     kept
         1 on the modes of the 2/3 rule, 0 elsewhere.
+    odd
+        0 on the modes N / 2 of even N, whose derivative is not on the grid, else 1.
     weights
         ``<a b> = sum weights Re(a_k conj b_k)``: 2 where the half stands for two.
     velocity
@@ -66,6 +68,7 @@ class Spectrum:
         self.inverse_square = torch.where(self.square > 0, 1 / self.square, 0.0)
         inside = (3 * mx.abs() < nx) & (3 * my < ny)
         self.kept = inside.to(torch.float64)
+        self.odd = ((2 * mx.abs() < nx) & (2 * my < ny)).to(torch.float64)
         self.weights = self.kept * torch.where(my > 0, 2.0, 1.0)
         self.velocity = self.inverse_square * torch.stack(
             [self.iky.expand(self.square.shape), -self.ikx.expand(self.square.shape)]
@@ -117,6 +120,18 @@ def spectrum_of(grid: PeriodicGrid) -> Spectrum:
 @functools.lru_cache(maxsize=8)
 def _spectrum(shape: tuple[int, ...], lengths: tuple[float, ...]) -> Spectrum:
     return Spectrum(PeriodicGrid(shape=shape, lengths=lengths))
+
+
+def with_vorticity(state: Tensor, grid: PeriodicGrid) -> Tensor:
+    """Return states ``(..., 3 or 4, x, y)`` with the curl of their own velocity.
+
+    The velocity stands as it is, with the modes that the solver would drop.
+    """
+    s = spectrum_of(grid)
+    u, v = s.forward(state[..., :2, :, :].double()).unbind(-3)
+    omega = s.inverse(s.odd * (s.ikx * v - s.iky * u)).to(state.dtype)
+    parts = [state[..., :2, :, :], omega[..., None, :, :], state[..., 3:, :, :]]
+    return torch.cat(parts, dim=-3)
 
 
 @dataclass(frozen=True)

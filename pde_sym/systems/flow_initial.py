@@ -11,15 +11,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from pde_sym.arrays import ArrayFile
-from pde_sym.config import Frozen
 from pde_sym.errors import InputError
 from pde_sym.grid import PeriodicGrid
-from pde_sym.initial_conditions import RandomField
+from pde_sym.initial_conditions import InitialLaw, RandomField
 
 Array = NDArray[np.float64]
 
 
-class RandomVorticity(Frozen):
+class RandomVorticity(InitialLaw):
     """Band-limited Gaussian vorticity of a given rms speed, with a random mean flow.
 
     The stream function has the law of `RandomField`: invariant under shifts, turns
@@ -66,7 +65,7 @@ class RandomVorticity(Frozen):
         return state
 
 
-class DoubleShearLayer(Frozen):
+class DoubleShearLayer(InitialLaw):
     """Two shear layers that roll up (Bell, Colella, Glaz 1989, J. Comput. Phys. 85).
 
     ``u = tanh(rho (y - 1/4))`` for y <= 1/2, ``tanh(rho (3/4 - y))`` above, and
@@ -103,7 +102,7 @@ class DoubleShearLayer(Frozen):
         )
 
 
-class RandomVorticityAndTracer(Frozen):
+class RandomVorticityAndTracer(InitialLaw):
     """Random vorticity and, apart from it, a random tracer."""
 
     kind: Literal["random_vorticity_and_tracer"] = "random_vorticity_and_tracer"

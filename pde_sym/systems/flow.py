@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from pydantic import Field as Documented
 from pydantic import model_validator
 
+from pde_sym.errors import InputError
 from pde_sym.fields import Field, FieldSpec, Rank
 from pde_sym.grid import PeriodicGrid
 from pde_sym.initial_conditions import InitialLaw
@@ -146,9 +147,23 @@ class FlowSystem(System):
         return FlowSolver(self, grid, environment, dt)
 
     def complete(self, state: "Tensor", grid: PeriodicGrid) -> "Tensor":
-        """Return the state with the vorticity of its velocity, ``w = v_x - u_y``."""
+        """Return velocity, its vorticity ``v_x - u_y`` and the tracer, if any.
+
+        `state` holds the prognostic channels only; the curl is spectral.
+
+        Raises
+        ------
+        InputError
+            When it has another number of channels.
+        """
         from pde_sym.systems.flow_dynamics import with_vorticity
 
+        expected = len(self.fields.prognostic_channels)
+        if state.shape[-3:] != (expected, *grid.shape):
+            raise InputError(
+                f"expected the prognostic channels (..., {expected}, "
+                f"{grid.shape[0]}, {grid.shape[1]}), got {tuple(state.shape)}"
+            )
         return with_vorticity(state, grid)
 
     def measure(

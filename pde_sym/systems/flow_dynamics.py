@@ -122,16 +122,16 @@ def _spectrum(shape: tuple[int, ...], lengths: tuple[float, ...]) -> Spectrum:
     return Spectrum(PeriodicGrid(shape=shape, lengths=lengths))
 
 
-def with_vorticity(state: Tensor, grid: PeriodicGrid) -> Tensor:
-    """Return states ``(..., 3 or 4, x, y)`` with the curl of their own velocity.
+def with_vorticity(prognostic: Tensor, grid: PeriodicGrid) -> Tensor:
+    """Return velocity, its curl and the other channels, from ``(..., c, x, y)``.
 
     The velocity stands as it is, with the modes that the solver would drop.
     """
     s = spectrum_of(grid)
-    u, v = s.forward(state[..., :2, :, :].double()).unbind(-3)
-    omega = s.inverse(s.odd * (s.ikx * v - s.iky * u)).to(state.dtype)
-    parts = [state[..., :2, :, :], omega[..., None, :, :], state[..., 3:, :, :]]
-    return torch.cat(parts, dim=-3)
+    velocity, others = prognostic[..., :2, :, :], prognostic[..., 2:, :, :]
+    u, v = s.forward(velocity.double()).unbind(-3)
+    omega = s.inverse(s.odd * (s.ikx * v - s.iky * u)).to(velocity.dtype)
+    return torch.cat([velocity, omega[..., None, :, :], others], dim=-3)
 
 
 @dataclass(frozen=True)

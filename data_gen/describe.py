@@ -113,8 +113,9 @@ def _measure(
             u = shard.states[:, :, channels].astype(np.float64)
             low[name] = min(low.get(name, np.inf), float(u.min()))
             high[name] = max(high.get(name, -np.inf), float(u.max()))
-            moved = np.sqrt((np.diff(u, axis=1) ** 2).sum(axis=(2, 3, 4)))
-            size = np.sqrt((u[:, :-1] ** 2).sum(axis=(2, 3, 4)))
+            inner = tuple(range(2, u.ndim))
+            moved = np.sqrt((np.diff(u, axis=1) ** 2).sum(axis=inner))
+            size = np.sqrt((u[:, :-1] ** 2).sum(axis=inner))
             changes[name].append((moved / np.maximum(size, 1e-300)).ravel())
         for name in names:
             values, budget = shard.invariants[name], shard.budgets[name]

@@ -47,6 +47,18 @@ class Recipe(Frozen):
     shard_size: int = Field(default=16, ge=1)
     """Trajectories per file."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _name_the_law(cls, values: Any) -> Any:
+        """Let settings without a kind be those of the system's first law."""
+        match values:
+            case {"system": {"kind": str(name)}, "initial": dict(law)}:
+                system = _systems().get(name)
+                if system is not None and "kind" not in law:
+                    kind = next(iter(law_classes(system)))
+                    return {**values, "initial": {"kind": kind, **law}}
+        return values
+
     @model_validator(mode="after")
     def _fill_in(self) -> Self:
         # The stored recipe says the values, so that later defaults change nothing.
@@ -212,8 +224,12 @@ def resolve(
     return Recipe.parse(values, where=str(config) if config else "recipe")
 
 
+def _systems() -> dict[str, type[System]]:
+    return {kind.model_fields["kind"].default: kind for kind in SYSTEMS}
+
+
 def _system_class(name: Any) -> type[System]:
-    known = {kind.model_fields["kind"].default: kind for kind in SYSTEMS}
+    known = _systems()
     if not isinstance(name, str) or name not in known:
         got = "none" if name is None else repr(name)
         raise InputError(f"system: expected one of {', '.join(known)}, got {got:.80}")

@@ -30,7 +30,7 @@ def describe(system: type[System]) -> dict[str, Any]:
         "system": system.model_fields["kind"].default,
         "equation": system.equation,
         "symmetries": list(system.symmetries),
-        "on_the_torus": "T^2 x D4",
+        "on_the_grid": system.model_validate({}).survivors.name,
         "properties": sorted(intact),
         "invariants": {i.name: f"{i.meaning} [{i.unit}]" for i in system.invariants},
         "initial": [_describe_law(law) for law in system.initial_laws],
@@ -69,11 +69,11 @@ def _describe_term(kind: type[BreakingTerm], intact: frozenset[str]) -> dict[str
 def _text(system: dict[str, Any]) -> str:
     lines = [
         f"{system['system']}: {system['equation']}",
-        f"  on the torus   {system['on_the_torus']}",
+        f"  on the grid    {system['on_the_grid']}",
         f"  properties     {', '.join(system['properties'])}",
         "  invariants     "
         + "; ".join(f"{name} = {text}" for name, text in system["invariants"].items()),
-        "  symmetries of the plane",
+        "  symmetries of the equation",
         *(f"      {generator}" for generator in system["symmetries"]),
         "",
         "  initial states, the first by default (--set initial.kind=NAME):",

@@ -15,6 +15,7 @@ import pytest
 
 from data_gen.pictures import colours
 from experiments.__main__ import COMMANDS, main
+from pde_sym.systems import SYSTEMS
 
 ROOT = Path(__file__).parents[1]
 TRAIN = [
@@ -91,7 +92,13 @@ def test_every_command_explains_itself(
 
 def test_systems_lists_every_breaking_term(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["systems", "--json"]) == 0
-    (heat,) = json.loads(capsys.readouterr().out)
+    systems = {s["system"]: s for s in json.loads(capsys.readouterr().out)}
+    assert list(systems) == [kind.model_fields["kind"].default for kind in SYSTEMS]
+    for system in SYSTEMS:
+        listed = systems[system.model_fields["kind"].default]
+        assert len(listed["breaking"]) == len(system.terms) > 0
+        assert listed["on_the_grid"] == system.model_validate({}).survivors.name
+    heat = systems["heat"]
     names = {term["name"] for term in heat["breaking"]}
     linear = {"bubbles", "anisotropy", "sink", "drift", "source", "capacity"}
     assert names == linear | {"nonlinear"}

@@ -32,11 +32,10 @@ class _Moments:
         self.centred = np.zeros(num_channels)
         self.square = np.zeros(num_channels)
 
-    def add(self, values: NDArray[np.floating[Any]]) -> None:
-        """Merge values ``(.., channels, x, y)`` (Chan, Golub and LeVeque 1983)."""
+    def add(self, values: NDArray[np.floating[Any]], axis: int) -> None:
+        """Merge values whose channels are on `axis` (Chan, Golub, LeVeque 1983)."""
         if not values.size:
             return
-        axis = values.ndim - 3
         flat = np.moveaxis(values.astype(np.float64), axis, 0)
         flat = flat.reshape(flat.shape[0], -1)
         # Overflow shows as a standard deviation that is not finite.
@@ -85,11 +84,11 @@ class _FieldMoments:
             raise DataError(f"{reader.path}: other fields than the shards before it")
         for index in range(reader.num_trajectories):
             states = reader.states(slice(index, index + 1)).astype(np.float64)
-            self.values.add(states)
-            self.changes.add(np.diff(states, axis=1))
+            self.values.add(states, axis=2)
+            self.changes.add(np.diff(states, axis=1), axis=2)
         if reader.environment_kind == "given" or not self.constants.count:
             for environment in reader.environment():
-                self.constants.add(environment)
+                self.constants.add(environment, axis=0)
 
     def table(self) -> dict[str, dict[str, Any]]:
         table = self.values.table(self.spec)

@@ -12,12 +12,11 @@ and the reversal ``(x, t) -> (-x, -t)`` (Olver, Applications of Lie Groups, exam
 reversal survive on the torus; the scaling maps boxes to boxes.
 """
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field as Documented
-from pydantic import model_validator
 
 from pde_sym.fields import Field, FieldSpec
 from pde_sym.grid import PeriodicGrid
@@ -46,7 +45,6 @@ if TYPE_CHECKING:  # see `pde_sym.systems.base`
 
     from pde_sym.systems.kdv_solver import KdVSolver
 
-Term = TypeVar("Term", bound=BreakingTerm)
 AnyKdVTerm = Annotated[
     Potential
     | Dispersion
@@ -118,20 +116,6 @@ class KdV(System):
     @classmethod
     def grid(cls, resolution: int, length: float) -> PeriodicGrid:
         return PeriodicGrid(shape=(resolution,), lengths=(length,))
-
-    @model_validator(mode="after")
-    def _each_term_once(self) -> Self:
-        kinds = [term.kind for term in self.breaking]
-        if len(set(kinds)) != len(kinds):
-            raise ValueError(f"each breaking term at most once, got {kinds}")
-        return self
-
-    def term(self, kind: type[Term]) -> Term | None:
-        """Return the term of that class, or None."""
-        for term in self.breaking:
-            if isinstance(term, kind):
-                return term
-        return None
 
     @property
     def survivors(self) -> Subgroup:

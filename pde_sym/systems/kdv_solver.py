@@ -150,9 +150,9 @@ class KdVSolver:
     Attributes
     ----------
     frame
-        Number of the frame that the next step starts from: the clock of a modulated
-        dispersion, which is no part of the state. Without one the step is a pure
-        function; with one, `at` gives the function of a frame.
+        Number of the frame that the solver starts from: the clock of a modulated
+        dispersion, which is no part of the state. A call is a pure function of the
+        state; `step` also goes on to the next frame, and `at` to any.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class KdVSolver:
         return other
 
     def __call__(self, state: Tensor) -> Tensor:
-        return self.step(state)[0]
+        return self.at(self.frame).step(state)[0]
 
     def step(self, state: Tensor) -> tuple[Tensor, Budget]:
         """Return state and budgets one frame later; see `Solver.step`."""

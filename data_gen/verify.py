@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from data_gen.recipes import Recipe, read_recipe
+from pde_sym.diagnostics import measured_sizes
 from pde_sym.errors import DataError
 from pde_sym.progress import progress
 from pde_sym.seeds import Split
@@ -141,19 +142,14 @@ def _check_invariants(path: Path, shard: Shard, recipe: Recipe) -> float:
 def _measured(
     system: System, states: np.ndarray, shard: Shard
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return each invariant I of one frame, and the size of what cancels in it.
-
-    The size is ``sum_i |u_i dI/du_i|`` over all values u_i of a trajectory: when each
-    of them is rounded, to a relative epsilon, I changes by at most epsilon sizes.
-    """
+    """Return the invariants of one frame and their sizes; see `measured_sizes`."""
     environment = torch.from_numpy(shard.environment.astype(np.float64))
-    u = torch.from_numpy(states.astype(np.float64)).requires_grad_()
-    values = system.measure(u, shard.grid, environment)
-    sizes = {}
-    for name, value in values.items():
-        (slope,) = torch.autograd.grad(value.sum(), u, retain_graph=True)
-        sizes[name] = (u * slope).abs().flatten(1).sum(1).detach().numpy()
-    return {name: value.detach().numpy() for name, value in values.items()}, sizes
+    u = torch.from_numpy(states.astype(np.float64))
+    values, sizes = measured_sizes(system, shard.grid, u, environment)
+    return (
+        {name: value.numpy() for name, value in values.items()},
+        {name: size.numpy() for name, size in sizes.items()},
+    )
 
 
 def _relative(error: np.ndarray, sizes: np.ndarray) -> float:

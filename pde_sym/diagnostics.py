@@ -23,6 +23,9 @@ from pde_sym.symmetry import (
 )
 from pde_sym.systems.base import Budget, System
 
+CANCELLED = 1e-9
+"""An invariant below this part of the size of its terms is zero but for round-off."""
+
 
 @dataclass(frozen=True)
 class Action:
@@ -228,10 +231,36 @@ def invariant_drift(
 def invariant_scale(
     system: System, grid: PeriodicGrid, states: Tensor, environment: Tensor
 ) -> Budget:
-    """Return the root mean square of each invariant over initial states, 1 if zero."""
-    measured = system.measure(states.to(torch.float64), grid, environment)
-    sizes = {name: value.square().mean().sqrt() for name, value in measured.items()}
-    return {name: size if size > 0 else size + 1 for name, size in sizes.items()}
+    """Return the root mean square of each invariant over initial states.
+
+    Where that is zero but for round-off, as for a momentum at rest, the mean size of
+    what cancels in it (`measured_sizes`) takes its place, and 1 if that is zero too.
+    """
+    values, sizes = measured_sizes(system, grid, states.to(torch.float64), environment)
+    scale = {}
+    for name, value in values.items():
+        rms, size = value.square().mean().sqrt(), sizes[name].mean()
+        chosen = rms if rms > CANCELLED * size else size
+        scale[name] = chosen if chosen > 0 else chosen + 1
+    return scale
+
+
+def measured_sizes(
+    system: System, grid: PeriodicGrid, states: Tensor, environment: Tensor
+) -> tuple[Budget, Budget]:
+    """Return each invariant I of states, and the size of the terms that cancel in it.
+
+    The size is ``sum_i |u_i dI/du_i|`` over all values u_i of a trajectory: when each
+    is rounded, to a relative epsilon, I changes by at most epsilon sizes.
+    """
+    u = states.detach().requires_grad_()
+    with torch.enable_grad():
+        values = system.measure(u, grid, environment)
+    sizes = {}
+    for name, value in values.items():
+        (slope,) = torch.autograd.grad(value.sum(), u, retain_graph=True)
+        sizes[name] = (u * slope).abs().flatten(1).sum(1).detach()
+    return {name: value.detach() for name, value in values.items()}, sizes
 
 
 def _stack(budgets: list[Budget]) -> Budget:

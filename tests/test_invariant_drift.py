@@ -5,13 +5,15 @@ import torch
 from helpers import drawn_environment, drawn_states, observed_order
 from torch import Tensor
 
-from pde_sym.diagnostics import invariant_drift, invariant_scale
+from pde_sym.diagnostics import invariant_drift, invariant_scale, measured_sizes
 from pde_sym.grid import PeriodicGrid
 from pde_sym.initial_conditions import RandomField
 from pde_sym.simulate import rollout, simulate
-from pde_sym.systems import Heat
+from pde_sym.systems import Flow, Heat, KdV
+from pde_sym.systems.flow_initial import RandomVorticity
 from pde_sym.systems.heat import HeatTerm
 from pde_sym.systems.heat_terms import Capacity, Drift, Sink, Source
+from pde_sym.systems.kdv_solutions import RandomWaves
 
 GRID = PeriodicGrid.square(12)
 TIME = 0.012
@@ -122,6 +124,37 @@ def test_the_scale_is_the_root_mean_square_at_the_start() -> None:
         "weighted_heat": 1.0,
         "energy": 1.0,
     }
+
+
+def test_an_invariant_that_cancels_is_judged_by_its_terms() -> None:
+    flow, grid = Flow(), Flow.grid(16, 1.0)
+    states = drawn_states(RandomVorticity(modes=3), grid, 3, seed=2)
+    none = torch.empty(1, 0, *grid.shape, dtype=torch.float64)
+    scale = invariant_scale(flow, grid, states, none)
+    for axis in "xy":
+        assert flow.measure(states, grid, none)[f"momentum_{axis}"].abs().max() < 1e-14
+        speed = states[:, "xy".index(axis)].abs().mean()
+        assert float(scale[f"momentum_{axis}"]) == pytest.approx(float(speed))
+
+
+def test_rounding_moves_an_invariant_by_at_most_epsilon_sizes() -> None:
+    kdv, epsilon = KdV(), 1e-6
+    grid = kdv.grid(64, 32.0)
+    states = drawn_states(RandomWaves(modes=3), grid, 4, seed=3)
+    none = torch.empty(1, 0, *grid.shape, dtype=torch.float64)
+    values, sizes = measured_sizes(kdv, grid, states, none)
+    for seed in range(3):
+        signs = torch.randn(states.shape, generator=torch.manual_seed(seed)).sign()
+        moved = kdv.measure(states * (1 + epsilon * signs), grid, none)
+        for name, value in values.items():
+            change = (moved[name] - value).abs()
+            assert (change <= 1.01 * epsilon * sizes[name] + 1e-9).all(), name
+    # The bound is reached where every term grows: P1 of a state above zero.
+    above = states - states.min() + 1
+    values, sizes = measured_sizes(kdv, grid, above, none)
+    moved = kdv.measure(above * (1 + epsilon), grid, none)
+    change = moved["P1"] - values["P1"]
+    assert torch.allclose(change, epsilon * sizes["P1"], rtol=1e-6)
 
 
 def test_a_given_scale_divides() -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from experiments.evaluation import Pictures
 from pde_sym.errors import InputError
+from pde_sym.fields import FieldSpec
 from pde_sym.systems import SYSTEMS
 
 Floats = NDArray[np.floating]
@@ -75,13 +76,16 @@ def encode(figure: Figure, suffix: str) -> bytes:
 
 
 def units(system: str) -> dict[str, str]:
-    """Return the unit of every field and every invariant of a system."""
+    """Return the unit of every field, channel and invariant of a system."""
     result: dict[str, str] = {}
     for kind in SYSTEMS:
         if kind.model_fields["kind"].default == system:
             terms = [term.model_validate({}).model_dump() for term in kind.terms]
             every = kind.model_validate({"breaking": terms})
-            result |= {f.name: f.unit for f in every.fields + every.environment_fields}
+            for spec in (every.fields, every.environment_fields):
+                for field in spec:
+                    names = FieldSpec.of(field).channel_names
+                    result |= dict.fromkeys((field.name, *names), field.unit)
             result |= {i.name: i.unit for i in every.invariants}
     return result
 

@@ -31,6 +31,7 @@ from experiments.series import Series, group_by_seed
 from experiments.strip import rollout_strip
 from pde_sym.errors import InputError
 from pde_sym.symmetry import point_group, shift_group
+from pde_sym.systems import SYSTEMS
 
 
 @pytest.fixture
@@ -185,6 +186,15 @@ def test_elements_have_readable_names(name, shown):
 
 
 # Fields
+
+
+@pytest.mark.parametrize("kind", SYSTEMS)
+def test_every_channel_has_a_unit_to_be_labelled_with(kind):
+    unit = units(kind.model_fields["kind"].default)
+    for channel in kind.fields.channel_names:
+        field = next(f for f in kind.fields if channel.startswith(f.name))
+        assert unit[channel] == unit[field.name] == field.unit
+    assert unit[kind.invariants[0].name] == kind.invariants[0].unit
 
 
 def test_strip_shows_signed_fields_with_symmetric_limits():

@@ -16,9 +16,10 @@ from pde_sym.groups import FULL, GroupElement, point_group
 from pde_sym.simulate import simulate
 from pde_sym.symmetry import act
 from pde_sym.systems.flow import Flow
+from pde_sym.systems.flow_advance import Advance
 from pde_sym.systems.flow_dynamics import Modes, medium_of, spectrum_of
 from pde_sym.systems.flow_initial import RandomVorticity
-from pde_sym.systems.flow_solver import Advance, FlowSolver
+from pde_sym.systems.flow_solver import FlowSolver
 from pde_sym.systems.flow_terms import (
     Beta,
     Drag,

@@ -15,9 +15,10 @@ from pde_sym.initial_conditions import RandomField
 from pde_sym.simulate import simulate
 from pde_sym.symmetry import act
 from pde_sym.systems.flow import Flow, FlowSystem, TracerFlow
+from pde_sym.systems.flow_advance import Advance
 from pde_sym.systems.flow_dynamics import Modes, medium_of, spectrum_of
 from pde_sym.systems.flow_initial import RandomVorticity, RandomVorticityAndTracer
-from pde_sym.systems.flow_solver import Advance, FlowSolver
+from pde_sym.systems.flow_solver import FlowSolver
 from pde_sym.systems.flow_terms import (
     Buoyancy,
     Drag,

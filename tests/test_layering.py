@@ -12,7 +12,11 @@ ROOT = Path(__file__).resolve().parents[1]
 ALLOWED = {
     "h5py": ("pde_sym/store/hdf5.py", "pde_sym/store/schema.py"),
     "escnn": ("pde_sym/nn/_escnn.py",),
-    "numba": ("pde_sym/kernels/flux_form.py",),
+    "numba": (
+        "pde_sym/kernels/flow.py",
+        "pde_sym/kernels/flow_rate.py",
+        "pde_sym/kernels/flux_form.py",
+    ),
 }
 """Library -> the only modules that import it."""
 FORBIDDEN = {

@@ -94,7 +94,7 @@ def _of_position(
     u, v, wx, wy = spectrum.inverse(torch.cat([velocity, gradient]))
     parts = []
     if (f := medium.coriolis) is not None:
-        zero = torch.zeros((), dtype=torch.float64)
+        zero = f.new_zeros(())
         along = f * (u * wx + v * wy)
         parts.append(torch.stack([(f * v).mean(), -(f * u).mean(), zero, along.mean()]))
     if (chi := medium.brake) is not None:
@@ -142,7 +142,7 @@ def weak_rates(
     system: FlowSystem, state: Tensor, grid: PeriodicGrid, environment: Tensor
 ) -> Budget:
     """Return the rates of stored states ``(batch, channels, x, y)``."""
-    spectrum = spectrum_of(grid)
+    spectrum = spectrum_of(grid, state.device)
     media = [medium_of(system, grid, one) for one in environment]
     found = []
     for index, one in enumerate(state):

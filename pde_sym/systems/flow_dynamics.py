@@ -34,6 +34,26 @@ class Modes(NamedTuple):
     tracer: Tensor | None = None
 
 
+class Amplitudes(NamedTuple):
+    """Sums over the modes of one state, which motions of the plane leave alone.
+
+    Parameters
+    ----------
+    speed, strain
+        ``sum_k |u_k| + |v_k|`` and ``sum_k |k| (|u_k| + |v_k|)`` without the mean flow.
+    mean
+        ``|u_0| + |v_0|``.
+    carried, gradient
+        ``sum_k |b_k|`` and ``sum_k |k| |b_k|`` of the tracer without its mean.
+    """
+
+    speed: float
+    strain: float
+    mean: float
+    carried: float = 0.0
+    gradient: float = 0.0
+
+
 class Spectrum:
     """Wavenumbers, transforms and sums over modes of one grid.
 
@@ -55,10 +75,11 @@ class Spectrum:
         Largest component of a wavenumber that is kept.
     """
 
-    def __init__(self, grid: PeriodicGrid) -> None:
+    def __init__(self, grid: PeriodicGrid, device: torch.device) -> None:
         nx, ny = self.shape = grid.shape
-        mx = torch.fft.fftfreq(nx, d=1 / nx, dtype=torch.float64)[:, None]
-        my = torch.fft.rfftfreq(ny, d=1 / ny, dtype=torch.float64)[None, :]
+        self.device, double = device, torch.float64
+        mx = torch.fft.fftfreq(nx, d=1 / nx, dtype=double, device=device)[:, None]
+        my = torch.fft.rfftfreq(ny, d=1 / ny, dtype=double, device=device)[None, :]
         kx, ky = (
             2 * math.pi * m / length
             for m, length in zip((mx, my), grid.lengths, strict=True)
@@ -104,6 +125,16 @@ class Spectrum:
         omega = self.kept * (self.ikx * v - self.iky * u)
         return Modes(omega, mean, self.kept * tracer[0] if tracer else None)
 
+    def amplitudes(self, modes: Modes) -> Amplitudes:
+        """Return the sums that bound the step of a state."""
+        wavenumber = self.square.sqrt()
+        sizes = self.weights * (self.velocity.abs() * modes.omega.abs()).sum(0)
+        sums = [sizes.sum(), (wavenumber * sizes).sum(), modes.mean.abs().sum()]
+        if modes.tracer is not None:
+            sizes = self.weights * modes.tracer.abs() * (self.square > 0)
+            sums += [sizes.sum(), (wavenumber * sizes).sum()]
+        return Amplitudes(*torch.stack(sums).tolist())
+
     def compose(self, modes: Modes) -> Tensor:
         """Return velocity, vorticity and tracer as fields ``(3 or 4, x, y)``."""
         parts = [self.velocity_of(modes.omega, modes.mean), modes.omega[None]]
@@ -112,14 +143,16 @@ class Spectrum:
         return self.inverse(torch.cat(parts))
 
 
-def spectrum_of(grid: PeriodicGrid) -> Spectrum:
+def spectrum_of(grid: PeriodicGrid, device: torch.device | str = "cpu") -> Spectrum:
     """Return the spectrum of a grid, the same one each time."""
-    return _spectrum(grid.shape, grid.lengths)
+    return _spectrum(grid.shape, grid.lengths, torch.device(device))
 
 
 @functools.lru_cache(maxsize=8)
-def _spectrum(shape: tuple[int, ...], lengths: tuple[float, ...]) -> Spectrum:
-    return Spectrum(PeriodicGrid(shape=shape, lengths=lengths))
+def _spectrum(
+    shape: tuple[int, ...], lengths: tuple[float, ...], device: torch.device
+) -> Spectrum:
+    return Spectrum(PeriodicGrid(shape=shape, lengths=lengths), device)
 
 
 def with_vorticity(prognostic: Tensor, grid: PeriodicGrid) -> Tensor:
@@ -127,7 +160,7 @@ def with_vorticity(prognostic: Tensor, grid: PeriodicGrid) -> Tensor:
 
     The velocity stands as it is, with the modes that the solver would drop.
     """
-    s = spectrum_of(grid)
+    s = spectrum_of(grid, prognostic.device)
     velocity, others = prognostic[..., :2, :, :], prognostic[..., 2:, :, :]
     u, v = s.forward(velocity.double()).unbind(-3)
     omega = s.inverse(s.odd * (s.ikx * v - s.iky * u)).to(velocity.dtype)

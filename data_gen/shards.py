@@ -26,8 +26,11 @@ def make_shard(recipe: Recipe, split: Split, start: int, count: int) -> Shard:
     indices = range(start, start + count)
     initial = np.stack(
         [
-            recipe.law.sample(
-                recipe.grid, generator(recipe.seed, split, i, Stream.INITIAL), i
+            recipe.system.sample_initial(
+                recipe.law,
+                recipe.grid,
+                generator(recipe.seed, split, i, Stream.INITIAL),
+                i,
             )
             for i in indices
         ]

@@ -141,6 +141,19 @@ class System(Frozen, abc.ABC):
         """Return the grid of that many points per axis: a square, unless overridden."""
         return PeriodicGrid.square(resolution, length)
 
+    def sample_initial(
+        self,
+        law: InitialLaw,
+        grid: PeriodicGrid,
+        generator: np.random.Generator,
+        index: int = 0,
+    ) -> NDArray[np.float64]:
+        """Draw an initial state ``(channels, *grid.shape)``, as the law does.
+
+        A system whose fields depend on its terms picks them from the law's draw.
+        """
+        return law.sample(grid, generator, index)
+
     def complete(self, state: "Tensor", grid: PeriodicGrid) -> "Tensor":  # noqa: ARG002
         """Return the state with its derived fields, from the prognostic ones alone.
 

@@ -73,7 +73,8 @@ def describe(folder: Path) -> dict[str, Any]:
             *(t.equation for t in system.breaking if t.strength > 0),
         ],
         "strengths": {t.kind: t.strength for t in system.breaking},
-        "environment": recipe.environment,
+        "strength_ranges": recipe.strengths,
+        "environment": recipe.environment_kind,
         "resolution": list(recipe.grid.shape),
         "length": recipe.length,
         "frames": recipe.frames,
@@ -153,7 +154,7 @@ def data_defect(
     has a direction of its own.
     """
     states, environment = _initial_states(folder, manifest)
-    system, grid, dt = recipe.system, recipe.grid, recipe.frame_spacing
+    system, grid, dt = recipe.dynamics, recipe.grid, recipe.frame_spacing
     after, chosen = Action(system.fields, grid), probes(grid)
     number = system.fields.num_channels
     phi = system.solver(grid, environment, dt)
@@ -164,14 +165,14 @@ def data_defect(
     with one_thread():
         alone = defects(phi, states, chosen, after)
         together: list[Defect] = []
-        if recipe.environment == "given" and len(system.environment_fields):
+        if recipe.environment_kind == "given" and len(system.environment_fields):
             before = Action(system.fields + system.environment_fields, grid)
             inputs = torch.cat([states, environment], dim=1)
             together = defects(joint_phi, inputs, chosen, after, before)
     rows: list[dict[str, Any]] = [
         {
             "element": d.element.name,
-            "survives": d.element in system.survivors,
+            "survives": d.element in recipe.system.survivors,
             "defect": d.mean,
         }
         for d in alone
@@ -213,7 +214,10 @@ def _show(report: dict[str, Any]) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    strengths = ", ".join(f"{k} {v:g}" for k, v in report["strengths"].items())
+    ranges = {k: f"{a:g} to {b:g}" for k, (a, b) in report["strength_ranges"].items()}
+    strengths = ", ".join(
+        f"{k} {ranges.get(k, format(v, 'g'))}" for k, v in report["strengths"].items()
+    )
     for line in (*report["equation"], f"breaking: {strengths or 'none'}"):
         console.print(f"  {line}", highlight=False, markup=False)
     fields = table("fields", "field", "unit", "min", "max", "change per frame")

@@ -40,7 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=STRENGTH",
-        help="add a breaking term; strength has no unit, 0 is the intact system",
+        help="add a breaking term; 0 is the intact system; LOW..HIGH draws a strength "
+        "for each trajectory, which models may read",
     )
     parser.add_argument(
         "--set",

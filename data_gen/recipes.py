@@ -7,7 +7,7 @@ that a data set can grow; nor are folders, hosts, dates or the number of workers
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from pydantic import Field, PositiveFloat, model_validator
@@ -19,6 +19,9 @@ from pde_sym.initial_conditions import InitialLaw
 from pde_sym.seeds import Split
 from pde_sym.store import read_manifest
 from pde_sym.systems import SYSTEMS, AnyInitial, AnySystem, BreakingTerm, System
+
+if TYPE_CHECKING:
+    from pde_sym.systems.ensemble import Dynamics
 
 GIB = 1 << 30
 
@@ -38,8 +41,11 @@ class Recipe(Frozen):
     """Stored frames per trajectory, the initial state included."""
     dt: PositiveFloat | None = None
     """Time between frames, in units of time; the system's own when absent."""
-    environment: Literal["hidden", "given"] = "hidden"
-    """hidden: one environment for all, models do not see it; given: one for each."""
+    environment: Literal["hidden", "given"] | None = None
+    """hidden: one environment for all, models do not see it; given: one for each.
+    Given when absent and strengths vary, else hidden."""
+    strengths: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    """Breaking terms whose strength is drawn per trajectory, uniform in that range."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Root of all random numbers."""
     dtype: Literal["float32", "float64"] = "float32"
@@ -67,15 +73,45 @@ class Recipe(Frozen):
             ("resolution", self.system.default_resolution),
             ("length", self.system.default_length),
             ("initial", self.system.initial_laws[0].model_validate({})),
+            ("environment", "given" if self.strengths else "hidden"),
         ):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
+        for name, (low, high) in self.strengths.items():
+            term = next((t for t in self.system.breaking if t.kind == name), None)
+            if term is None or not low < high == term.strength:
+                raise ValueError(
+                    f"strengths.{name}: expected LOW < HIGH with HIGH the strength of "
+                    f"a term of the system, got {low:g} to {high:g}"
+                )
+            # The lower end has the same limits as a strength of its own.
+            type(term).model_validate({**term.model_dump(), "strength": low})
+        if self.strengths and self.environment == "hidden":
+            raise ValueError(
+                "strengths that vary are a given field: expected environment given, "
+                "got hidden"
+            )
         if not isinstance(self.initial, self.system.initial_laws):
             known = ", ".join(law_classes(type(self.system)))
             raise ValueError(
                 f"initial.kind: {self.system.kind} has {known}, got {self.law.kind}"
             )
         return self
+
+    @property
+    def environment_kind(self) -> Literal["hidden", "given"]:
+        """`environment`, filled in."""
+        assert self.environment is not None
+        return self.environment
+
+    @property
+    def dynamics(self) -> "Dynamics":
+        """The system; where strengths vary, the ensemble."""
+        if not self.strengths:
+            return self.system
+        from pde_sym.systems.ensemble import Ensemble  # with it comes torch
+
+        return Ensemble(self.system, tuple(sorted(self.strengths)))
 
     @property
     def law(self) -> InitialLaw:
@@ -137,7 +173,7 @@ def estimate(recipe: Recipe, counts: dict[Split, int]) -> Cost:
     total = sum(counts.values())
     points = recipe.grid.num_points
     states = recipe.system.fields.num_channels * points * recipe.frames
-    constants = recipe.system.environment_fields.num_channels * points
+    constants = recipe.dynamics.environment_fields.num_channels * points
     series = 2 * len(recipe.system.invariants) * recipe.frames * 8
     largest = min(recipe.shard_size, max(counts.values()))
     return Cost(
@@ -196,7 +232,7 @@ def resolve(
     system
         Its name; may be absent when `config` names it.
     breaks
-        ``NAME=STRENGTH`` per breaking term.
+        ``NAME=STRENGTH`` per breaking term, or ``NAME=LOW..HIGH``: one per trajectory.
     sets
         ``KEY=VALUE`` or ``PART.KEY=VALUE``; a part is ``initial`` or a breaking term.
     config
@@ -215,7 +251,11 @@ def resolve(
     kind = _system_class(part["kind"])
     for text in breaks:
         name, strength = assignment(text, "--break", "NAME=STRENGTH")
-        _term(part, kind, name)["strength"] = _number(name, strength)
+        low, dots, high = strength.partition("..")
+        _term(part, kind, name)["strength"] = _number(name, high if dots else low)
+        if dots:
+            limits = [_number(name, low), _number(name, high)]
+            _table(values, "strengths", "the configuration")[name] = limits
     assigned = [assignment(text, "--set") for text in sets]
     # The law first: which keys it has depends on it.
     for key, value in sorted(assigned, key=lambda pair: pair[0] != "initial.kind"):

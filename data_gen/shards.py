@@ -1,6 +1,6 @@
 """A shard as a pure function of recipe and indices."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -11,6 +11,8 @@ from pde_sym.errors import SimulationError
 from pde_sym.seeds import Split, Stream, generator, shared_generator
 from pde_sym.simulate import simulate
 from pde_sym.store import Shard
+from pde_sym.systems import System
+from pde_sym.systems.ensemble import PREFIX
 
 
 def make_shard(recipe: Recipe, split: Split, start: int, count: int) -> Shard:
@@ -39,7 +41,7 @@ def make_shard(recipe: Recipe, split: Split, start: int, count: int) -> Shard:
     try:
         with one_thread():
             result = simulate(
-                recipe.system,
+                recipe.dynamics,
                 recipe.grid,
                 torch.from_numpy(initial),
                 torch.from_numpy(environment),
@@ -57,16 +59,32 @@ def make_shard(recipe: Recipe, split: Split, start: int, count: int) -> Shard:
         states=states,
         fields=recipe.system.fields,
         environment=environment.astype(recipe.dtype),
-        environment_fields=recipe.system.environment_fields,
-        environment_kind=recipe.environment,
+        environment_fields=recipe.dynamics.environment_fields,
+        environment_kind=recipe.environment_kind,
         times=recipe.times,
         grid=recipe.grid,
-        scalars=recipe.system.scalars(),
+        scalars=scalars_of(recipe),
+        strengths=_per_trajectory(recipe, environment),
         invariants={name: v.numpy() for name, v in result.invariants.items()},
         budgets={name: v.numpy() for name, v in result.budgets.items()},
         system=recipe.system.kind,
         config=recipe.model_dump(mode="json"),
     )
+
+
+def scalars_of(recipe: Recipe) -> dict[str, float]:
+    """Return the numbers that all trajectories of a data set share."""
+    varying = {PREFIX + name for name in recipe.strengths}
+    return {k: v for k, v in recipe.system.scalars().items() if k not in varying}
+
+
+def _per_trajectory(recipe: Recipe, environment: np.ndarray) -> dict[str, np.ndarray]:
+    channels = recipe.dynamics.environment_fields.slices()
+    corner = (0,) * recipe.grid.num_axes
+    return {
+        PREFIX + name: environment[:, channels[PREFIX + name].start][:, *corner]
+        for name in sorted(recipe.strengths)
+    }
 
 
 @contextmanager
@@ -85,10 +103,26 @@ def one_thread() -> Iterator[None]:
 
 
 def _environment(recipe: Recipe, split: Split, indices: range) -> np.ndarray:
-    draw: Callable[..., np.ndarray] = recipe.system.sample_environment
-    stream = Stream.ENVIRONMENT
-    if recipe.environment == "hidden":
-        return draw(recipe.grid, shared_generator(recipe.seed, stream))[None]
-    return np.stack(
-        [draw(recipe.grid, generator(recipe.seed, split, i, stream)) for i in indices]
+    dynamics, stream = recipe.dynamics, Stream.ENVIRONMENT
+    if recipe.environment_kind == "hidden":
+        shared = shared_generator(recipe.seed, stream)
+        return recipe.system.sample_environment(recipe.grid, shared)[None]
+    rows = []
+    for i in indices:
+        own = generator(recipe.seed, split, i, stream)
+        if isinstance(dynamics, System):
+            rows.append(dynamics.sample_environment(recipe.grid, own))
+        else:
+            strengths = _strengths(recipe, split, i)
+            rows.append(dynamics.sample_environment(recipe.grid, own, strengths))
+    return np.stack(rows)
+
+
+def _strengths(recipe: Recipe, split: Split, index: int) -> tuple[float, ...]:
+    """Draw the strengths of a trajectory, in the order of their names."""
+    draw = generator(recipe.seed, split, index, Stream.STRENGTH).uniform
+    # What is simulated is what is stored.
+    return tuple(
+        float(np.asarray(draw(*recipe.strengths[name])).astype(recipe.dtype))
+        for name in sorted(recipe.strengths)
     )

@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from data_gen.recipes import Recipe, read_recipe
+from data_gen.shards import scalars_of
 from pde_sym.diagnostics import measured_sizes
 from pde_sym.errors import DataError
 from pde_sym.progress import progress
@@ -24,7 +25,8 @@ from pde_sym.store import (
     read_statistics,
 )
 from pde_sym.store.folder import MANIFEST, STATISTICS
-from pde_sym.systems import Property, System
+from pde_sym.systems import Property
+from pde_sym.systems.ensemble import Dynamics
 
 HELP = "check hashes, schema and physics of a data set"
 
@@ -107,12 +109,12 @@ def _check_header(reader: ShardReader, recipe: Recipe, manifest: Manifest) -> No
         (
             "environment fields",
             reader.environment_fields,
-            recipe.system.environment_fields,
+            recipe.dynamics.environment_fields,
         ),
-        ("environment", reader.environment_kind, recipe.environment),
+        ("environment", reader.environment_kind, recipe.environment_kind),
         ("grid", reader.grid, recipe.grid),
         ("times", reader.times.tolist(), recipe.times.tolist()),
-        ("scalars", reader.scalars, recipe.system.scalars()),
+        ("scalars", reader.scalars, scalars_of(recipe)),
     ):
         if found != expected:
             raise DataError(f"{reader.path}: its {what} is not what the recipe says")
@@ -122,7 +124,7 @@ def _check_invariants(path: Path, shard: Shard, recipe: Recipe) -> float:
     """Compute the invariants again from the stored fields; return the worst error."""
     tolerance = STORED_TOLERANCE[recipe.dtype]
     frames = [
-        _measured(recipe.system, states, shard)
+        _measured(recipe.dynamics, states, shard)
         for states in np.moveaxis(shard.states, 1, 0)
     ]
     worst = 0.0
@@ -140,7 +142,7 @@ def _check_invariants(path: Path, shard: Shard, recipe: Recipe) -> float:
 
 
 def _measured(
-    system: System, states: np.ndarray, shard: Shard
+    system: Dynamics, states: np.ndarray, shard: Shard
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Return the invariants of one frame and their sizes; see `measured_sizes`."""
     environment = torch.from_numpy(shard.environment.astype(np.float64))
@@ -161,7 +163,7 @@ def _relative(error: np.ndarray, sizes: np.ndarray) -> float:
 def _check_budgets(path: Path, shard: Shard, recipe: Recipe) -> float:
     """Compare each invariant's change with its budget; return the worst residual."""
     worst = 0.0
-    _, initial = _measured(recipe.system, shard.states[:, 0], shard)
+    _, initial = _measured(recipe.dynamics, shard.states[:, 0], shard)
     for name, values in shard.invariants.items():
         budget = shard.budgets[name]
         if (budget[:, 0] != 0).any():

@@ -186,7 +186,7 @@ def evaluate(
         prediction=predicted[kept].numpy(),
         environment=test.environment[kept].float().numpy(),
         channels=one.config.task.state.channel_names,
-        environment_channels=system.environment_fields.channel_names,
+        environment_channels=test.recipe.dynamics.environment_fields.channel_names,
         lengths=grid.lengths,
     )
     return evaluation, pictures
@@ -194,7 +194,7 @@ def evaluate(
 
 def make_maps(test: Test, surrogate: Surrogate) -> Maps:
     """Return solver and surrogate as maps of the same test inputs."""
-    system, grid = test.recipe.system, test.recipe.grid
+    system, grid = test.recipe.dynamics, test.recipe.grid
     frames = (0, (test.states.shape[1] - 1) // 2)
     number = MAX_INPUTS // len(frames)
     states = torch.cat([test.states[:number, f] for f in frames])
@@ -296,7 +296,7 @@ def strict_floors(maps: Maps, shifts: Group) -> dict[str, float]:
 def drift_series(
     test: Test, truth: Tensor, predicted: Tensor
 ) -> tuple[InvariantSeries, ...]:
-    system, grid = test.recipe.system, test.recipe.grid
+    system, grid = test.recipe.dynamics, test.recipe.grid
     full_truth, full_model = (
         system.complete(u.double().flatten(0, 1), grid).unflatten(0, u.shape[:2])
         for u in (truth, predicted)

@@ -21,7 +21,8 @@ from pde_sym.symmetry import (
     fourier_shift,
     point_group,
 )
-from pde_sym.systems.base import Budget, System
+from pde_sym.systems.base import Budget
+from pde_sym.systems.ensemble import Dynamics
 
 CANCELLED = 1e-9
 """An invariant below this part of the size of its terms is zero but for round-off."""
@@ -194,7 +195,7 @@ class Drift:
 
 
 def invariant_drift(
-    system: System,
+    system: Dynamics,
     grid: PeriodicGrid,
     states: Tensor,
     environment: Tensor,
@@ -229,7 +230,7 @@ def invariant_drift(
 
 
 def invariant_scale(
-    system: System, grid: PeriodicGrid, states: Tensor, environment: Tensor
+    system: Dynamics, grid: PeriodicGrid, states: Tensor, environment: Tensor
 ) -> Budget:
     """Return the root mean square of each invariant over initial states.
 
@@ -246,20 +247,21 @@ def invariant_scale(
 
 
 def measured_sizes(
-    system: System, grid: PeriodicGrid, states: Tensor, environment: Tensor
+    system: Dynamics, grid: PeriodicGrid, states: Tensor, environment: Tensor
 ) -> tuple[Budget, Budget]:
     """Return each invariant I of states, and the size of the terms that cancel in it.
 
     The size is ``sum_i |u_i dI/du_i|`` over all values u_i of a trajectory: when each
     is rounded, to a relative epsilon, I changes by at most epsilon sizes.
     """
-    u = states.detach().requires_grad_()
     with torch.enable_grad():
+        u = states.detach().requires_grad_()
         values = system.measure(u, grid, environment)
-    sizes = {}
-    for name, value in values.items():
-        (slope,) = torch.autograd.grad(value.sum(), u, retain_graph=True)
-        sizes[name] = (u * slope).abs().flatten(1).sum(1).detach()
+        slopes = {
+            name: torch.autograd.grad(value.sum(), u, retain_graph=True)[0]
+            for name, value in values.items()
+        }
+    sizes = {n: (states * s).abs().flatten(1).sum(1) for n, s in slopes.items()}
     return {name: value.detach() for name, value in values.items()}, sizes
 
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from pde_sym.errors import SimulationError
 from pde_sym.grid import PeriodicGrid
-from pde_sym.systems.base import Budget, System
+from pde_sym.systems.base import Budget
+from pde_sym.systems.ensemble import Dynamics
 
 Step = Callable[[Tensor], Tensor]
 """Maps a state ``(batch, channels, x, y)`` to the state one frame later."""
@@ -59,7 +60,7 @@ class Trajectories:
 
 
 def simulate(
-    system: System,
+    system: Dynamics,
     grid: PeriodicGrid,
     initial: Tensor,
     environment: Tensor,

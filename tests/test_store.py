@@ -50,7 +50,8 @@ def make_shard(
         environment_kind=kind,
         times=np.arange(4) * 0.25,
         grid=GRID,
-        scalars={"viscosity": 0.5, "strength_beta": 0.0},
+        scalars={"viscosity": 0.5, "strength_drag": 0.0},
+        strengths={"strength_beta": np.linspace(0.0, 2.0, num)},
         invariants={"energy": rng.normal(size=(num, 4))},
         budgets={"energy": rng.normal(size=(num, 4))},
         system="flow",
@@ -98,12 +99,16 @@ def check_by_the_book(path: Path, shard: Shard) -> None:
             assert mask.dtype == np.bool_
             assert np.flatnonzero(mask).tolist() == [0, n - 1]
         scalars = file["scalars"]
-        names = [*shard.scalars, "energy", "energy_budget"]
+        names = [*shard.scalars, "strength_beta", "energy", "energy_budget"]
         assert list(scalars.attrs["field_names"]) == names
         for name, value in shard.scalars.items():
             assert scalars[name][()] == attrs[name] == value
             assert flags(scalars[name]) == (False, False)
-        for name in names[2:]:
+        for name, values in shard.strengths.items():
+            assert scalars[name][()].tolist() == values.tolist()
+            assert flags(scalars[name]) == (True, False)
+            assert name not in attrs
+        for name in ("energy", "energy_budget"):
             assert scalars[name].shape == (num, frames)
             assert scalars[name].dtype == np.float64
             assert flags(scalars[name]) == (True, True)

@@ -35,6 +35,7 @@ def encode(shard: Shard) -> bytes:
     for name, values in {
         "states": shard.states,
         "environment": shard.environment,
+        **shard.strengths,
         **shard.invariants,
         **shard.budgets,
     }.items():
@@ -106,6 +107,10 @@ def _write_scalars(file: h5py.File, shard: Shard) -> None:
     for name, value in shard.scalars.items():
         group[name] = np.float64(value)
         _set_varying(group[name], sample=False, time=False)
+    for name, values in shard.strengths.items():
+        group[name] = values.astype(np.float64)
+        _set_varying(group[name], sample=True, time=False)
+        names.append(name)
     for name in shard.invariants:
         series = {
             name: shard.invariants[name],
@@ -225,8 +230,9 @@ class ShardReader:
             str(name): float(attrs[name]) for name in attrs["simulation_parameters"]
         }
         names = [str(n) for n in self._file["scalars"].attrs["field_names"]]
-        series = [name for name in names if name not in self.scalars]
-        self._invariants = [n for n in series if not n.endswith(BUDGET_SUFFIX)]
+        self._invariants = [name for name in names if name + BUDGET_SUFFIX in names]
+        series = {n + s for n in self._invariants for s in ("", BUDGET_SUFFIX)}
+        self._strengths = [n for n in names if n not in {*self.scalars, *series}]
 
     def _read(self, name: str, shape: tuple[int | None, ...], selection: Any) -> Floats:
         """Read a dataset of this file, of the expected shape, all numbers finite."""
@@ -294,6 +300,15 @@ class ShardReader:
             empty = np.zeros((num, 0, *self.grid.shape), dtype=np.float32)
             return np.concatenate([empty, *parts], axis=1)
 
+    def strengths(self) -> dict[str, NDArray[np.float64]]:
+        """Return the scalars that differ between trajectories, ``(trajectories,)``."""
+        lead = (self.num_trajectories,)
+        with _reading(self.path):
+            return {
+                name: self._read(f"scalars/{name}", lead, slice(None)).astype(float)
+                for name in self._strengths
+            }
+
     def invariants(self) -> dict[str, NDArray[np.float64]]:
         """Return each invariant, ``(trajectories, frames)``."""
         return {name: self._series(name) for name in self._invariants}
@@ -318,6 +333,7 @@ class ShardReader:
             times=self.times.astype(np.float64),
             grid=self.grid,
             scalars=self.scalars,
+            strengths=self.strengths(),
             invariants=self.invariants(),
             budgets=self.budgets(),
             system=self.system,

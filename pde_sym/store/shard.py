@@ -37,6 +37,8 @@ class Shard:
         Where the points are.
     scalars
         Constants by name, for instance the strength of each breaking term.
+    strengths
+        What of the scalars differs between trajectories, ``(trajectories,)`` by name.
     invariants, budgets
         Each invariant, and its change since frame 0 that the closed forms explain:
         ``(trajectories, frames)`` by name.
@@ -54,6 +56,7 @@ class Shard:
     times: NDArray[np.float64]
     grid: PeriodicGrid
     scalars: dict[str, float]
+    strengths: dict[str, NDArray[np.float64]]
     invariants: dict[str, NDArray[np.float64]]
     budgets: dict[str, NDArray[np.float64]]
     system: str
@@ -69,6 +72,8 @@ class Shard:
             (1 if one_for_all else num, self.environment_fields.num_channels, *space),
         )
         _expect("times", self.times, (frames,))
+        for name, values in self.strengths.items():
+            _expect(name, values, (num,))
         for name, values in {**self.invariants, **self.budgets}.items():
             _expect(name, values, (num, frames))
         if self.states.dtype not in (np.float32, np.float64):

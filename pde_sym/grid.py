@@ -1,7 +1,8 @@
-"""The periodic grid: the one place that says where the points are.
+"""The grids: the one place that says where the points are.
 
-An axis of length L with N points has them at ``x_i = i L / N``, i = 0 .. N-1: the
-left end included, the right end excluded. Arrays are indexed ``(..., x, y)``: axis
+A periodic axis of length L with N points has them at ``x_i = i L / N``, i = 0 .. N-1:
+the left end included, the right end excluded; an axis between walls has them at the
+centres of its cells. Arrays are indexed ``(..., x, y)``: axis
 order is coordinate order, which is also the order of vector components.
 """
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import PositiveFloat, PositiveInt, model_validator
 
 from pde_sym.config import Frozen
+from pde_sym.errors import InputError
 
 AXIS_NAMES = ("x", "y", "z")
 
@@ -92,3 +94,20 @@ class PeriodicGrid(Frozen):
         """Return ``2 pi m / L`` along `axis` in FFT order, in radians per length."""
         n, length = self.shape[axis], self.lengths[axis]
         return 2 * np.pi * np.fft.fftfreq(n, d=1 / n) / length
+
+
+class WalledGrid(PeriodicGrid):
+    """The same grid between walls: the points are the centres of its cells.
+
+    An axis of length L with N cells has them at ``x_i = (i + 1/2) L / N``, so that a
+    quarter turn about the middle of the box only permutes rows and columns. There are
+    no shifts and no Fourier modes; what only counts points is inherited.
+    """
+
+    def coordinates(self, axis: int) -> NDArray[np.float64]:
+        """Return ``x_i = (i + 1/2) L / N`` along `axis`, shape ``(N,)``."""
+        return (np.arange(self.shape[axis]) + 0.5) * self.spacing[axis]
+
+    def wavenumbers(self, axis: int) -> NDArray[np.float64]:
+        """Raise `InputError`: functions between walls have no Fourier modes."""
+        raise InputError(f"axis {axis} ends at walls: it has no Fourier modes")

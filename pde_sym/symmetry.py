@@ -1,4 +1,4 @@
-"""How the symmetries of the periodic plane act on states.
+"""How the symmetries of the periodic plane, or of a box with walls, act on states.
 
 ``(g u)(x) = rho(M) u(g^-1 x)`` for ``g x = M x + s``; rho is 1 for a scalar, det M for
 a pseudoscalar and M for a vector. Turns, flips and shifts by whole grid steps permute
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pde_sym.errors import InputError
 from pde_sym.fields import FieldSpec, Rank
-from pde_sym.grid import PeriodicGrid
+from pde_sym.grid import PeriodicGrid, WalledGrid
 from pde_sym.groups import (
     FULL,
     IDENTITY,
@@ -43,14 +43,15 @@ def act(
 ) -> Tensor:
     """Return ``(g u)(x) = rho(M) u(g^-1 x)`` for a state ``(..., channels, x, y)``.
 
-    A state on a line is ``(..., channels, x)``; shifts along x act on it.
+    A state on a line is ``(..., channels, x)``; shifts along x act on it. Between
+    walls turns and flips are about the middle of the box, and there are no shifts.
 
     Raises
     ------
     InputError
         When the grid is not two-dimensional, when a quarter turn meets a grid that is
-        not square, when anything but a shift meets a line, or when the state has
-        another number of channels than `spec`.
+        not square, when anything but a shift meets a line, when a shift meets walls,
+        or when the state has another number of channels than `spec`.
     """
     if grid.num_axes == 1:
         if element.turns or element.flip or element.shift[1]:
@@ -66,7 +67,10 @@ def act(
             f"expected a state (..., {spec.num_channels}, {grid.shape[0]}, "
             f"{grid.shape[1]}) for {spec.names}, got {tuple(state.shape)}"
         )
-    moved = _move_points(element, state)
+    walled = isinstance(grid, WalledGrid)
+    if walled and any(element.shift):
+        raise InputError(f"there are no shifts between walls, got {element.name}")
+    moved = _move_points(element, state, walled)
     if all(field.rank is Rank.SCALAR for field in spec):
         return moved
     parts = []
@@ -75,19 +79,25 @@ def act(
     return torch.cat(parts, dim=-3)
 
 
-def _move_points(element: GroupElement, state: Tensor) -> Tensor:
-    """Return ``u(g^-1 x)``."""
+def _move_points(element: GroupElement, state: Tensor, walled: bool) -> Tensor:
+    """Return ``u(g^-1 x)``; between walls x is counted from the middle of the box."""
+    negate = _mirror_axis if walled else _negate_axis
     if element.flip:
-        state = _negate_axis(state, -1)
+        state = negate(state, -1)
     for _ in range(element.turns):
         # (g u)(x, y) = u(y, -x): the index of y is negated, then the axes change.
-        state = _negate_axis(state, -1).transpose(-1, -2)
+        state = negate(state, -1).transpose(-1, -2)
     return _shift(state, element.shift) if any(element.shift) else state
 
 
 def _negate_axis(state: Tensor, axis: int) -> Tensor:
     """Return the state with index i replaced by -i mod N: the point 0 stays."""
     return state.flip(axis).roll(1, axis)
+
+
+def _mirror_axis(state: Tensor, axis: int) -> Tensor:
+    """Return the state with index i replaced by N - 1 - i: the middle stays."""
+    return state.flip(axis)
 
 
 def _shift(state: Tensor, shift: tuple[float, float]) -> Tensor:

@@ -16,6 +16,10 @@ ALLOWED = {
         "pde_sym/kernels/flow.py",
         "pde_sym/kernels/flow_rate.py",
         "pde_sym/kernels/flux_form.py",
+        "pde_sym/kernels/kdv.py",
+        "pde_sym/kernels/kdv_budgets.py",
+        "pde_sym/kernels/kdv_flux.py",
+        "pde_sym/kernels/plume.py",
     ),
 }
 """Library -> the only modules that import it."""

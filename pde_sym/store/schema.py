@@ -90,14 +90,20 @@ class _Checker:
             "dimensions/time must increase",
         )
         self.num_frames = len(times)
+        self.centred: dict[str, bool] = {}
         for name in self.axes:
             self.need(name in group, f"dimensions/{name} is missing")
             self.varying(group[name], False, False)
             points = group[name][()]
             steps = np.diff(points)
+            self.centred[name] = bool(
+                points.flat[0] != 0 and np.allclose(2 * points[:1], steps[:1])
+            )
             self.need(
-                points.ndim == 1 and np.allclose(steps, steps[:1]) and points[0] == 0,
-                f"dimensions/{name} must be uniform and start at 0",
+                points.ndim == 1
+                and np.allclose(steps, steps[:1])
+                and (points[0] == 0 or self.centred[name]),
+                f"dimensions/{name} must be uniform and start at 0 or half a step",
             )
         self.space = tuple(group[name].shape[0] for name in self.axes)
 
@@ -119,6 +125,10 @@ class _Checker:
             self.need(
                 len(axes) == 1 and axes[0] in self.axes,
                 f"{boundary.name}@associated_dims must be one axis",
+            )
+            self.need(
+                (kind == "WALL") == self.centred[axes[0]],
+                f"{boundary.name}: points are at cell centres between walls only",
             )
             mask = boundary["mask"][()]
             size = self.space[self.axes.index(axes[0])]

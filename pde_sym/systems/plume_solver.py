@@ -1,0 +1,194 @@
+"""The step of the smoke plume over one frame, with its budgets."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from pde_sym.errors import InputError, SimulationError
+from pde_sym.grid import PeriodicGrid, WalledGrid
+from pde_sym.projection import Faces, Projection, centres_of
+from pde_sym.systems.base import Budget
+from pde_sym.systems.plume import Plume
+from pde_sym.systems.plume_dynamics import Box, budget_rates, largest_step, step
+
+BUDGETS = ("smoke", "energy")
+MAX_STEPS = 100_000
+"""Steps per frame above which a run is refused."""
+
+
+def boxes_of(system: Plume, grid: PeriodicGrid, environment: Tensor) -> list[Box]:
+    """Return the box of each environment ``(batch, channels, x, y)``.
+
+    Boxes with the same solid share their projection.
+
+    Raises
+    ------
+    InputError
+        When the grid has no walls, the environment is not the system's, or the inflow
+        lies in the obstacle altogether.
+    """
+    if not isinstance(grid, WalledGrid):
+        raise InputError(
+            f"plume: expected a grid with walls, got {type(grid).__name__}"
+        )
+    spec = system.environment_fields
+    if environment.shape[1:] != (spec.num_channels, *grid.shape):
+        raise InputError(
+            f"expected an environment (batch, {spec.num_channels}, {grid.shape[0]}, "
+            f"{grid.shape[1]}) for {spec.names}, got {tuple(environment.shape)}"
+        )
+    environment = environment.double()
+    projections: dict[bytes, Projection] = {}
+    boxes = []
+    for one in environment:
+        fields = {name: one[part] for name, part in spec.slices().items()}
+        zero = one.new_zeros(grid.shape)
+        solid = fields.get("obstacle", zero[None])[0] != 0
+        key = solid.cpu().numpy().tobytes()
+        if key not in projections:
+            projections[key] = Projection(grid, solid, one.device)
+        inflow = fields.get("inflow", zero[None])[0]
+        if bool((inflow != 0).any()) and not bool((inflow * ~solid != 0).any()):
+            raise InputError("inflow: it lies in the obstacle, no smoke can come in")
+        boxes.append(
+            Box(
+                projection=projections[key],
+                lift=fields.get("lift", torch.stack([zero, zero])),
+                inflow=inflow * ~solid,
+                viscosity=system.viscosity,
+                wall=1.0 if system.walls == "slip" else -1.0,
+            )
+        )
+    return boxes
+
+
+class PlumeSolver:
+    """Step function of a batch; each trajectory is integrated by itself.
+
+    A stored velocity at the centres stands for one on the faces: the means over two
+    faces determine the faces (`pde_sym.projection.face_weights`). A frame goes centres
+    to faces, projection, steps, faces to centres; started from its own result it finds
+    the very faces it ended with, so that frames lose nothing. The size of each step
+    follows from the state at its beginning (`largest_step`).
+
+    Parameters
+    ----------
+    system, grid
+        Equation and grid.
+    environment
+        ``(batch, channels, x, y)``; batch 1 serves every trajectory.
+    dt
+        Length of a frame, in units of time.
+    steps
+        Number of steps per frame, in place of the bound.
+    compiled
+        Whether the compiled loops are used; by default on the CPU.
+    """
+
+    def __init__(
+        self,
+        system: Plume,
+        grid: PeriodicGrid,
+        environment: Tensor,
+        dt: float,
+        steps: int | None = None,
+        compiled: bool | None = None,
+    ) -> None:
+        if not (math.isfinite(dt) and dt > 0):
+            raise SimulationError(f"dt must be a positive number, got {dt}")
+        self._dt, self._steps = dt, steps or 0
+        self._boxes = boxes_of(system, grid, environment)
+        self._fields = system.fields
+        on_cpu = environment.device.type == "cpu"
+        self._compiled = None
+        if on_cpu if compiled is None else compiled:
+            from pde_sym.kernels.plume import CompiledBox
+
+            self._compiled = [CompiledBox(box) for box in self._boxes]
+
+    def __call__(self, state: Tensor) -> Tensor:
+        return self.step(state)[0]
+
+    def step(self, state: Tensor) -> tuple[Tensor, Budget]:
+        """Return state and budgets one frame later; see `Solver.step`.
+
+        Raises
+        ------
+        SimulationError
+            When a field is not finite, or too many steps are needed; it names
+            trajectory, field and time within the frame.
+        """
+        states, budgets = [], []
+        for index, one in enumerate(state.double()):
+            which = index if len(self._boxes) > 1 else 0
+            self._check_finite(one, index, 0.0)
+            smoke, faces, change, reached = self._advance(one, which)
+            following = torch.cat([smoke[None], centres_of(faces)])
+            self._check_finite(following, index, reached)
+            if reached < self._dt:
+                raise SimulationError(
+                    f"trajectory {index} needs more than {MAX_STEPS} steps per frame "
+                    f"at time {reached:.3g} of the frame: its velocity or the lift is "
+                    "too large; lower dt, the strengths or the viscosity"
+                )
+            states.append(following)
+            budgets.append(change)
+        changes = torch.stack(budgets, dim=1)
+        return torch.stack(states), dict(zip(BUDGETS, changes, strict=True))
+
+    def _advance(
+        self, state: Tensor, which: int
+    ) -> tuple[Tensor, Faces, Tensor, float]:
+        """Return smoke, velocity on the faces, budgets and the time that is reached."""
+        box = self._boxes[which]
+        smoke, faces = state[0], box.projection(box.projection.faces_of(state[1:]))
+        if self._compiled is not None:
+            result = self._compiled[which].advance(
+                smoke.numpy(), faces, self._dt, self._steps, MAX_STEPS
+            )
+            s, u, v, change = (torch.from_numpy(part) for part in result[:4])
+            return s, Faces(u, v), change, result[4]
+        change = smoke.new_zeros(2)
+        remaining, left, taken = self._dt, self._steps, 0
+        while remaining > 0:
+            if not self._steps:
+                largest = largest_step(box, smoke, faces, remaining)
+                if not largest * (MAX_STEPS - taken) >= remaining:
+                    return smoke, faces, change, self._dt - remaining
+                left = math.ceil(remaining / largest)
+            h = remaining / left
+            smoke, faces, part = step(box, smoke, faces, h)
+            change = change + part
+            remaining = remaining - h if left > 1 else 0.0
+            left, taken = left - 1, taken + 1
+        return smoke, faces, change, self._dt
+
+    def _check_finite(self, state: Tensor, index: int, time: float) -> None:
+        for name, part in self._fields.slices().items():
+            if not bool(state[part].isfinite().all()):
+                raise SimulationError(
+                    f"trajectory {index}: {name} is not finite at time {time:.3g} of "
+                    "the frame"
+                )
+
+
+def measure(state: Tensor, grid: PeriodicGrid) -> Budget:
+    """Return total smoke and energy of stored states ``(batch, 3, x, y)``."""
+    smoke, velocity = state[:, 0], state[:, 1:]
+    return {
+        "smoke": grid.cell_volume * smoke.sum((-2, -1)),
+        "energy": grid.cell_volume * velocity.square().sum((-3, -2, -1)) / 2,
+    }
+
+
+def weak_rates(
+    system: Plume, state: Tensor, grid: PeriodicGrid, environment: Tensor
+) -> Budget:
+    """Return the rates of stored states ``(batch, 3, x, y)``."""
+    boxes = boxes_of(system, grid, environment)
+    found = [
+        budget_rates(boxes[index if len(boxes) > 1 else 0], one[0], one[1:])
+        for index, one in enumerate(state.double())
+    ]
+    return dict(zip(BUDGETS, torch.stack(found, dim=1), strict=True))

@@ -15,7 +15,7 @@ from pde_sym.initial_conditions import RandomField
 from pde_sym.simulate import simulate
 from pde_sym.systems.flow import Flow, FlowSystem, TracerFlow
 from pde_sym.systems.flow_initial import RandomVorticity, RandomVorticityAndTracer
-from pde_sym.systems.flow_solver import FlowSolver
+from pde_sym.systems.flow_solver import STRAIN, FlowSolver
 from pde_sym.systems.flow_terms import (
     Beta,
     Buoyancy,
@@ -232,8 +232,8 @@ def test_a_flow_that_needs_too_many_steps_is_refused(compiled: bool) -> None:
 def test_one_wave_takes_as_many_steps_wherever_it_stands() -> None:
     """Round-off does not decide where the bound meets a whole number."""
     x = GRID.mesh()[0]
-    # Strain limits, at 2 pi / 0.2 steps per unit of time.
-    dt = 5 * 0.2 / (2 * math.pi)
+    # Strain limits, at 2 pi / STRAIN steps per unit of time.
+    dt = 5 * STRAIN / (2 * math.pi)
     for shift in np.linspace(0, 1, 50, endpoint=False):
         angle = 2 * np.pi * (x - shift)
         wave = np.stack([0 * x, np.sin(angle), 2 * np.pi * np.cos(angle)])

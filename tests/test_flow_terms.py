@@ -458,7 +458,7 @@ def test_each_term_at_most_once() -> None:
 
 
 def test_scalars_and_fields_say_what_is_there() -> None:
-    assert Flow().scalars() == {"viscosity": 1e-3}
+    assert Flow().scalars() == {"viscosity": 5e-3}
     assert Flow(breaking=ALL).scalars() == {
         f"strength_{t.kind}": t.strength for t in ALL
     }

@@ -84,7 +84,7 @@ def test_every_law_gives_a_state_that_the_system_takes(
 
 def test_a_uniform_tracer_stays_and_a_wave_is_carried_by_the_mean() -> None:
     x = torch.from_numpy(GRID.mesh()[0])
-    mean, kappa, k, dt = 0.8, 1e-3, 4 * math.pi, 0.3
+    mean, kappa, k, dt = 0.8, TracerFlow().diffusivity, 4 * math.pi, 0.3
     state = torch.zeros(1, 4, *GRID.shape, dtype=torch.float64)
     state[0, 0], state[0, 3] = mean, 2.0 + torch.cos(k * x)
     found = flow(dt=dt)(state)[0, 3]
@@ -222,8 +222,8 @@ def test_only_a_flow_with_a_tracer_is_lifted() -> None:
         Flow.parse(values, where="system")
     system = TracerFlow.parse(values, where="system")
     assert system.scalars() == {
-        "viscosity": 1e-3,
-        "diffusivity": 1e-3,
+        "viscosity": 5e-3,
+        "diffusivity": 8e-3,
         "strength_buoyancy": 1.0,
     }
 

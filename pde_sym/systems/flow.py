@@ -77,11 +77,16 @@ _TERMS = (Beta, Drag, Kolmogorov, Topography, MeanFlow, Viscosity, Obstacle)
 class FlowSystem(System):
     """What flows with and without a tracer share."""
 
-    viscosity: float = Documented(default=1e-3, ge=0.0, le=1e6)
-    """nu, in lengths squared per unit of time; 0 is Euler's equation."""
+    viscosity: float = Documented(default=5e-3, ge=0.0, le=1e6)
+    """nu, in lengths squared per unit of time; 0 is Euler's equation.
 
-    default_dt: ClassVar[float] = 0.01
-    """Frame spacing on a box of length 1 with rms speed 1: frames differ by 10 %."""
+    By default 64 points per unit length resolve a flow of rms speed 1: the outermost
+    tenth of the modes holds less than 1e-8 of the energy.
+    """
+
+    default_dt: ClassVar[float] = 0.02
+    """Frame spacing on a box of length 1 with rms speed 1: frames differ by 2 to 15 %,
+    and a fluid particle crosses the box in 50 of them."""
     intact_properties: ClassVar[frozenset[FlowProperty]] = frozenset(  # type: ignore
         FlowProperty
     )
@@ -214,7 +219,7 @@ class TracerFlow(FlowSystem):
     """Flow with a tracer that it carries, and that may lift it."""
 
     kind: Literal["tracer_flow"] = "tracer_flow"
-    diffusivity: float = Documented(default=1e-3, ge=0.0, le=1e6)
+    diffusivity: float = Documented(default=8e-3, ge=0.0, le=1e6)
     """kappa of the tracer, in lengths squared per unit of time."""
     breaking: tuple[TracerFlowTerms, ...] = ()
     """Breaking terms, each kind at most once."""

@@ -26,9 +26,9 @@ class RandomVorticity(InitialLaw):
     """
 
     kind: Literal["random_vorticity"] = "random_vorticity"
-    modes: int = Field(default=5, ge=1, le=64)
+    modes: int = Field(default=3, ge=1, le=64)
     """Largest wavenumber, in periods per box."""
-    slope: float = Field(default=2.0, ge=0.0, le=10.0)
+    slope: float = Field(default=3.0, ge=0.0, le=10.0)
     """Decay exponent of the amplitudes of the stream function."""
     speed: float = Field(default=1.0, gt=0.0, le=1e4)
     """Root mean square of the velocity about its mean, in lengths per time."""
@@ -108,7 +108,7 @@ class RandomVorticityAndTracer(InitialLaw):
     kind: Literal["random_vorticity_and_tracer"] = "random_vorticity_and_tracer"
     flow: RandomVorticity = RandomVorticity()
     """Law of velocity and vorticity."""
-    tracer: RandomField = RandomField()
+    tracer: RandomField = RandomField(modes=3, slope=3.0)
     """Law of the tracer, of unit variance about a random mean."""
 
     def sample(

@@ -20,7 +20,7 @@ from pde_sym.systems.flow_dynamics import (
 
 COURANT = 2.5
 """``h k_max sum_k (|u_k| + |v_k|)`` is at most this; the explicit limit is 2.8."""
-STRAIN = 0.2
+STRAIN = 0.15
 """``h sum_k |k| (|u_k| + |v_k|)`` is at most this: budgets then close to 1e-9."""
 RATE = 0.1
 """h times the rate of any other explicit term, or of a Rossby wave, is at most this."""

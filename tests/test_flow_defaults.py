@@ -1,0 +1,99 @@
+"""Data at default settings: accurate in time, resolved in space, budgets closed."""
+
+import functools
+from typing import Any
+
+import pytest
+import torch
+from helpers import drawn_states, no_environment
+from torch import Tensor
+
+from pde_sym.simulate import Trajectories, simulate
+from pde_sym.systems import flow_solver
+from pde_sym.systems.flow import Flow, FlowSystem, TracerFlow
+from pde_sym.systems.flow_dynamics import spectrum_of
+
+SYSTEMS: dict[str, FlowSystem] = {"flow": Flow(), "tracer_flow": TracerFlow()}
+FRAMES, COUNT = 50, 8
+FIELDS = [("flow", "velocity"), ("flow", "vorticity"), ("tracer_flow", "tracer")]
+
+
+@functools.cache
+def data(kind: str, refinement: int = 1) -> Trajectories:
+    """Return default data, with that many steps for one."""
+    system = SYSTEMS[kind]
+    grid = system.grid(system.default_resolution, system.default_length)
+    bounds = {n: getattr(flow_solver, n) for n in ("COURANT", "STRAIN", "RATE")}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in bounds.items():
+            patch.setattr(flow_solver, name, value / refinement)
+        return simulate(
+            system,
+            grid,
+            drawn_states(system.initial_laws[0].model_validate({}), grid, COUNT),
+            no_environment(grid),
+            dt=system.default_dt,
+            num_frames=FRAMES,
+        )
+
+
+def field(kind: str, name: str, refinement: int = 1) -> Tensor:
+    """Return a field about its mean over the box, ``(batch, frames, points)``."""
+    channels = SYSTEMS[kind].fields.slices()[name]
+    values = data(kind, refinement).states[:, :, channels]
+    return (values - values.mean((-2, -1), keepdim=True)).flatten(2)
+
+
+@pytest.mark.parametrize(("kind", "name"), FIELDS)
+def test_every_frame_is_exact_in_time(kind: str, name: str) -> None:
+    found, finer = (field(kind, name, refinement) for refinement in (1, 2))
+    errors = (found - finer).norm(dim=2) / finer.norm(dim=2)
+    assert errors.max() <= 1e-6
+    # The two are other computations, which differ by more than round-off.
+    assert errors[:, -1].min() > 1e-11
+
+
+@pytest.mark.parametrize(("kind", "name"), FIELDS)
+def test_every_frame_is_resolved(kind: str, name: str) -> None:
+    """The outermost tenth of the modes holds little of the energy or variance."""
+    system = SYSTEMS[kind]
+    spectrum = spectrum_of(system.grid(64, system.default_length))
+    channels = system.fields.slices()["velocity" if name == "vorticity" else name]
+    hat = spectrum.forward(data(kind).states[:, :, channels])
+    power = spectrum.weights * (hat.abs() ** 2).sum(2) * (spectrum.square > 0)
+    outer = spectrum.square.sqrt() > 0.9 * spectrum.largest
+    tail = (power * outer).sum((-2, -1)) / power.sum((-2, -1))
+    assert tail.max() <= 1e-8
+    assert tail.max() > 1e-16
+
+
+@pytest.mark.parametrize(("kind", "name"), FIELDS)
+def test_frames_differ_by_a_few_percent(kind: str, name: str) -> None:
+    values = field(kind, name)
+    changes = (values[:, 1:] - values[:, :-1]).norm(dim=2) / values[:, :-1].norm(dim=2)
+    assert changes.mean(0).min() >= 0.02
+    assert changes.max() <= 0.2
+
+
+@pytest.mark.parametrize("kind", SYSTEMS)
+def test_budgets_close(kind: str) -> None:
+    tolerances: dict[str, Any] = {"energy": 1e-9, "tracer_variance": 2e-8}
+    run = data(kind)
+    for name, value in run.invariants.items():
+        change = value - value[:, :1]
+        missed = (change - run.budgets[name]).abs().amax(1)
+        if name.startswith("momentum"):
+            assert missed.max() <= 1e-13
+        else:
+            assert (missed / value[:, 0].abs()).max() <= tolerances.get(name, 1e-8)
+        if name in ("energy", "enstrophy", "tracer_variance"):
+            assert (change[:, -1] <= -0.1 * value[:, 0]).all()
+
+
+def test_the_velocity_of_every_frame_is_free_of_divergence() -> None:
+    spectrum = spectrum_of(Flow.grid(64, 1.0))
+    u, v = spectrum.forward(data("flow").states[:, :, :2]).unbind(2)
+    divergence = spectrum.inverse(spectrum.ikx * u + spectrum.iky * v)
+    curl = spectrum.inverse(spectrum.ikx * v - spectrum.iky * u)
+    assert divergence.abs().max() <= 1e-12 * curl.abs().max()
+    assert torch.allclose(curl, data("flow").states[:, :, 2], atol=1e-11, rtol=0)

@@ -432,7 +432,7 @@ def test_steps_that_are_unstable_are_refused() -> None:
 def test_states_that_are_not_finite_are_named() -> None:
     u = states(3)
     u[1, 0, 5] = float("nan")
-    with pytest.raises(SimulationError, match="trajectory 1 is not finite"):
+    with pytest.raises(SimulationError, match="trajectory 1: u is not finite before"):
         intact()(u)
 
 

@@ -187,10 +187,10 @@ class KdV(System):
         """Return the rate of each invariant; `time` is that since frame 0."""
         from pde_sym.systems.kdv_dynamics import Coefficients, Modes, budget_rates
 
-        modes = Modes(grid)
+        modes = Modes(grid, state.device)
         c = Coefficients(self, modes, environment.double())
         spectrum = modes.spectrum(state[:, 0].double())
-        return budget_rates(c, spectrum, c.spectra, time)
+        return budget_rates(c, spectrum, c.spectra, spectrum.real.new_tensor(time))
 
     def hamiltonian(
         self, state: "Tensor", grid: PeriodicGrid, environment: "Tensor"

@@ -24,20 +24,40 @@ from pde_sym.systems.kdv_terms import Modulation
 ADVECTIVE_STEP = 0.3
 """Largest ``6 h k_max sum |w_k|``: accuracy."""
 DISPERSIVE_STEP = 1.0
-"""Largest step times the rate of the explicit stiff terms: stability is lost at 2.8."""
+"""Largest step times the rate of the explicit stiff terms: accuracy."""
+STABLE_STEP = 2.8
+"""Largest step times all explicit rates: stability, as of Runge and Kutta's method."""
+_GREGORY = (1 / 12, 1 / 24, 19 / 720, 3 / 160, 863 / 60480, 275 / 24192)
+
+
+def gregory_weights(steps: int) -> Tensor:
+    """Return the weights of Gregory's rule of order 8 on ``steps + 1`` points.
+
+    The trapezoidal rule corrected by six differences at each end, for unit spacing.
+    """
+    if steps < len(_GREGORY) + 1:
+        raise InputError(f"at least {len(_GREGORY) + 1} steps per frame, got {steps}")
+    weights = torch.ones(steps + 1, dtype=torch.float64)
+    weights[0] = weights[-1] = 0.5
+    for order, coefficient in enumerate(_GREGORY, start=1):
+        for i in range(order + 1):
+            change = coefficient * math.comb(order, i) * (-1) ** i
+            weights[i] -= change
+            weights[steps - i] -= change
+    return weights
 
 
 class Modes:
     """The modes that a state keeps, and the way between them and the grid."""
 
-    def __init__(self, grid: PeriodicGrid) -> None:
+    def __init__(self, grid: PeriodicGrid, device: torch.device | None = None) -> None:
         if grid.num_axes != 1:
             raise InputError(f"KdV lives on 1 axis, got a grid of {grid.num_axes}")
         self.points, self.length = grid.shape[0], grid.lengths[0]
         self.highest = (self.points - 1) // 3
         if self.highest < 1:
             raise InputError(f"KdV needs 4 points or more, got {self.points}")
-        modes = torch.arange(self.highest + 1, dtype=torch.float64)
+        modes = torch.arange(self.highest + 1, dtype=torch.float64, device=device)
         self.k = 2 * math.pi / self.length * modes
         """``2 pi m / L`` of the modes 0 .. highest."""
 
@@ -90,27 +110,35 @@ class Coefficients:
             self.spectra["slope"] = modes.spectrum(6 * depth**-0.5 - 6)
             self.spectra["width"] = modes.spectrum(depth**2.5 - 1)
 
-    def select(self, index: int) -> "Coefficients":
-        """Return those of one trajectory, without a batch axis."""
-        one = copy.copy(self)
-        one.spectra = {name: s[index] for name, s in self.spectra.items()}
-        return one
+    def select(self, rows: Tensor) -> "Coefficients":
+        """Return those of some trajectories; one environment serves them all."""
+        some = copy.copy(self)
+        some.spectra = {
+            name: s if len(s) == 1 else s[rows] for name, s in self.spectra.items()
+        }
+        return some
+
+    def numbers(self) -> dict[str, float]:
+        """Return the strengths and, of a modulation, frequency and phase in radians."""
+        m = self.modulation
+        if "modulation" not in self.strength or m is None:
+            return self.strength
+        clock = {"frequency": m.frequency, "phase": math.radians(m.phase)}
+        return self.strength | clock
 
     def shifted(self, shift: Tensor) -> dict[str, Tensor]:
-        """Return the spectra of the fields seen from a frame that moved by `shift`."""
+        """Return the spectra of the fields seen from frames that moved by `shift`."""
         if not self.spectra:
             return {}
-        angle = self.modes.k * shift
+        angle = self.modes.k * shift[..., None]
         phase = torch.polar(torch.ones_like(angle), angle)
         return {name: s * phase for name, s in self.spectra.items()}
 
-    def clock(self, time: Tensor | float) -> Tensor | float:
+    def clock(self, time: Tensor) -> Tensor:
         """Return ``strength cos(w t + p)`` of the modulated dispersion."""
-        m = self.modulation
-        assert m is not None, "no modulation"
-        angle = m.frequency * time + math.radians(m.phase)
-        cosine = torch.cos(angle) if isinstance(angle, Tensor) else math.cos(angle)
-        return m.strength * cosine
+        eps = self.numbers()
+        angle = eps["frequency"] * time + eps["phase"]
+        return eps["modulation"] * torch.cos(angle)
 
     def linear(self) -> Tensor:
         """Return the symbol of the linear part of w, then that of mean, shift, time."""
@@ -118,41 +146,63 @@ class Coefficients:
         damping = eps("damping", 0.0)
         decay = -damping - eps("viscosity", 0.0) * k**2
         turning = k**3 - eps("kawahara", 0.0) * k**5
-        rest = torch.tensor([-damping, 0.0, 0.0], dtype=torch.complex128)
+        rest = torch.tensor([-damping, 0, 0], dtype=torch.complex128, device=k.device)
         return torch.cat([torch.complex(decay, turning), rest])
 
-    def stiffness(self, w: Tensor, mean: float, dt: float) -> float:
-        """Return the steps that a frame needs, as a real number.
+    def stiffness(self, size: Tensor, mean: Tensor, dt: float) -> tuple[Tensor, Tensor]:
+        """Return the steps of a frame to be accurate and to be stable, ``(rows,)``.
 
         All bounds are sums of spectral amplitudes, which shifts leave alone.
+
+        Parameters
+        ----------
+        size, mean
+            ``sum |w_k|`` over all k of either sign, and the mean.
+        dt
+            Length of the frame.
         """
 
-        def total(spectrum: Tensor) -> float:
-            return 2 * float(spectrum.abs().sum())
+        def total(name: str) -> Tensor:
+            return 2 * self.spectra[name].abs().sum(-1)
 
         eps, s = self.strength.get, self.spectra
         top = float(self.modes.k[-1])
-        size = total(w) + dt * (total(s["forcing"]) if "forcing" in s else 0.0)
-        peak = size + abs(mean)
-        speed = 6 * size + eps("gardner", 0.0) * peak**2 + eps("quartic", 0.0) * peak**3
+        if "forcing" in s:
+            size = size + dt * total("forcing")
+        peak = size + mean.abs()
+        steeper = eps("gardner", 0.0) + eps("quartic", 0.0) * peak
+        speed = 6 * size + steeper * peak * peak
+        third = torch.full_like(size, eps("modulation", 0.0))
         if "potential" in s:
-            speed += total(s["potential"])
-        third = eps("modulation", 0.0)
+            speed = speed + total("potential")
         if "dispersion" in s:
-            third += total(s["dispersion"])
+            third = third + total("dispersion")
         if "speed" in s:
-            speed += total(s["speed"]) + peak * total(s["slope"])
-            third += total(s["width"])
-        turns = self.modulation.frequency if "modulation" in self.strength else 0.0  # type: ignore[union-attr]
-        accuracy = (top * speed + turns) / ADVECTIVE_STEP
-        return dt * (accuracy + third * top**3 / DISPERSIVE_STEP)
+            speed = speed + total("speed") + peak * total("slope")
+            third = third + total("width")
+        turns = self.numbers().get("frequency", 0.0)
+        advective, dispersive = dt * (top * speed + turns), dt * third * top**3
+        accurate = advective / ADVECTIVE_STEP + dispersive / DISPERSIVE_STEP
+        return accurate, (advective + dispersive) / STABLE_STEP
+
+    def budget_points(self) -> int:
+        """Return the points on which no rate has aliasing; 0 when all rates are zero.
+
+        The flow of KdV itself changes no integral, and a moving frame none either.
+        """
+        kinds = set(self.strength) - {"frame"}
+        if not kinds:
+            return 0
+        factors = max(degree(variation(n)) for n in INTEGRALS)
+        factors += max(_FACTORS.get(kind, 2) for kind in kinds)
+        return fine_points(self.modes.points, self.modes.highest, factors)
 
 
 _FACTORS = {"quartic": 4, "bathymetry": 3, "gardner": 3, "potential": 2}
 
 
 def budget_rates(
-    c: Coefficients, spectrum: Tensor, fields: dict[str, Tensor], time: float
+    c: Coefficients, spectrum: Tensor, fields: dict[str, Tensor], time: Tensor
 ) -> Budget:
     """Return ``d int P_n / dt = int (dP_n/du) R``, R written out point by point.
 
@@ -169,13 +219,11 @@ def budget_rates(
     time
         Time since frame 0.
     """
-    if not c.strength:
+    points = c.budget_points()
+    if not points:
         zero = torch.zeros_like(spectrum[..., 0].real)
         return {f"P{n}": zero for n in INTEGRALS}
     variations = {n: variation(n) for n in INTEGRALS}
-    factors = max(degree(p) for p in variations.values())
-    factors += max(_FACTORS.get(kind, 2) for kind in c.strength)
-    points = fine_points(c.modes.points, c.modes.highest, factors)
     highest = max(5, *(highest_order(p) for p in variations.values()))
     u = derivatives(spectrum, c.modes.k, points, highest)
     added = _added(c, u, fields, time)
@@ -186,7 +234,7 @@ def budget_rates(
 
 
 def _added(
-    c: Coefficients, u: list[Tensor], fields: dict[str, Tensor], time: float
+    c: Coefficients, u: list[Tensor], fields: dict[str, Tensor], time: Tensor
 ) -> Tensor:
     """Return R, the right-hand side less that of KdV, by the rules of products."""
     eps, k, points = c.strength.get, c.modes.k, u[0].shape[-1]
@@ -206,7 +254,7 @@ def _added(
         rate = rate - speed * u[1] - speed_x * u[0] / 2
         rate = rate - slope * u[0] * u[1] - width * u[3]
     if "modulation" in c.strength:
-        rate = rate - c.clock(time) * u[3]
+        rate = rate - c.clock(time)[..., None] * u[3]
     rate = rate - eps("damping", 0.0) * u[0] + eps("viscosity", 0.0) * u[2]
     rate = rate - eps("kawahara", 0.0) * u[5] + eps("frame", 0.0) * u[1]
     squared = u[0] * u[0] * u[1]

@@ -25,61 +25,42 @@ from pde_sym.etdrk4 import Etdrk4Coefficients, etdrk4_coefficients, etdrk4_step
 from pde_sym.grid import PeriodicGrid
 from pde_sym.systems.base import Budget
 from pde_sym.systems.kdv import KdV
-from pde_sym.systems.kdv_dynamics import Coefficients, Modes, budget_rates
+from pde_sym.systems.kdv_dynamics import (
+    Coefficients,
+    Modes,
+    budget_rates,
+    gregory_weights,
+)
 from pde_sym.systems.kdv_integrals import INTEGRALS
 
-LARGEST_MISS = 9
-"""Steps asked for may be this much fewer than those for accuracy: then stability ends."""
 LEAST_STEPS, MOST_STEPS = 8, 200_000
 """Steps per frame; the quadrature of the budgets needs seven."""
 
-_GREGORY = (1 / 12, 1 / 24, 19 / 720, 3 / 160, 863 / 60480, 275 / 24192)
-
-
-def gregory_weights(steps: int) -> Tensor:
-    """Return the weights of Gregory's rule of order 8 on ``steps + 1`` points.
-
-    The trapezoidal rule corrected by six differences at each end, for unit spacing.
-    """
-    if steps < len(_GREGORY) + 1:
-        raise InputError(f"at least {len(_GREGORY) + 1} steps per frame, got {steps}")
-    weights = torch.ones(steps + 1, dtype=torch.float64)
-    weights[0] = weights[-1] = 0.5
-    for order, coefficient in enumerate(_GREGORY, start=1):
-        for i in range(order + 1):
-            change = coefficient * math.comb(order, i) * (-1) ** i
-            weights[i] -= change
-            weights[steps - i] -= change
-    return weights
-
 
 class _Flow:
-    """The right-hand side of one trajectory, less its exact linear part.
+    """The right-hand side of some trajectories, less its exact linear part.
 
-    The unknown is ``y = (w_1 .. w_M, mean, shift, time since the frame began)``.
+    The unknown is ``y = (w_1 .. w_M, mean, shift, time since frame 0)`` of each.
     """
 
-    def __init__(self, coefficients: Coefficients, start: float) -> None:
-        self.c, self.start = coefficients, start
-        self.modes = coefficients.modes
+    def __init__(self, coefficients: Coefficients) -> None:
+        self.c, self.modes = coefficients, coefficients.modes
         k = self.modes.k[1:]
         self.ik, self.minus_3ik, self.k2 = 1j * k, -3j * k, k**2
         self.ik3 = 1j * k**3
-        self.zero = torch.zeros(1, dtype=torch.complex128)
-        self.one = torch.ones((), dtype=torch.float64)
 
     def __call__(self, y: Tensor) -> Tensor:
-        mean, shift, time = y[-3:].real.unbind()
-        w, top = y[:-3], self.modes.highest + 1
-        values = self.modes.values(torch.cat([self.zero, w]), self.modes.points)
-        square = torch.fft.rfft(values * values, norm="forward")
-        rate = self.minus_3ik * square[1:top]
+        mean, shift, time = y[:, -3:].real.unbind(-1)
+        w, n = y[:, :-3], self.modes.points
+        values = self.modes.values(_with_mean(w), n)
+        rate = self.minus_3ik * self.modes.spectrum(values * values)[:, 1:]
         drift = torch.zeros_like(mean)
         if self.c.strength:
-            more, drift = self._terms(w, values, mean, shift, self.start + time)
+            more, drift = self._terms(w, values, mean, shift, time)
             rate = rate + more
         speed = 6 * mean - self.c.strength.get("frame", 0.0)
-        return torch.cat([rate, torch.stack([drift, speed, self.one])])
+        rest = torch.stack([drift, speed, torch.ones_like(time)], dim=-1)
+        return torch.cat([rate, rest.to(rate.dtype)], dim=-1)
 
     def _terms(
         self, w: Tensor, values: Tensor, mean: Tensor, shift: Tensor, time: Tensor
@@ -90,22 +71,22 @@ class _Flow:
         n, modes = self.modes.points, self.modes
         if "potential" in fields:
             current = modes.values(fields["potential"], n)
-            flux = modes.spectrum(current * (mean + values))
-            rate = rate - self.ik * flux[1:]
+            flux = modes.spectrum(current * (mean[:, None] + values))
+            rate = rate - self.ik * flux[:, 1:]
         if "dispersion" in fields:
-            slope = modes.values(torch.cat([self.zero, self.ik * w]), n)
+            slope = modes.values(_with_mean(self.ik * w), n)
             flux = modes.spectrum(modes.values(fields["dispersion"], n) * slope)
-            rate = rate + self.k2 * flux[1:]
+            rate = rate + self.k2 * flux[:, 1:]
         if "forcing" in fields:
-            rate = rate + fields["forcing"][1:]
-            drift = drift + fields["forcing"][0].real
+            rate = rate + fields["forcing"][:, 1:]
+            drift = drift + fields["forcing"][:, 0].real
         if "modulation" in eps:
-            rate = rate + self.c.clock(time) * self.ik3 * w
+            rate = rate + self.c.clock(time)[:, None] * self.ik3 * w
         if "quartic" in eps or "gardner" in eps:
-            fine = modes.values(torch.cat([self.zero, w]), 2 * n) + mean
+            fine = modes.values(_with_mean(w, mean), 2 * n)
             quartic, gardner = eps.get("quartic", 0.0), eps.get("gardner", 0.0)
             flux = fine**3 * (gardner / 3 + quartic / 4 * fine)
-            rate = rate - self.ik * modes.spectrum(flux)[1:]
+            rate = rate - self.ik * modes.spectrum(flux)[:, 1:]
         if "speed" in fields:
             more, drift_more = self._bathymetry(w, mean, fields)
             rate, drift = rate + more, drift + drift_more
@@ -116,8 +97,8 @@ class _Flow:
     ) -> tuple[Tensor, Tensor]:
         modes, ik = self.modes, 1j * self.modes.k
         stack = [
-            torch.cat([mean[None] + 0j, w]),
-            torch.cat([self.zero, -self.ik3 * w]),
+            _with_mean(w, mean),
+            _with_mean(-self.ik3 * w),
             fields["speed"],
             ik * fields["speed"],
             fields["slope"],
@@ -127,25 +108,36 @@ class _Flow:
         u, u3, c, cx, a, ax, b = modes.values(torch.stack(stack), 2 * modes.points)
         flux = modes.spectrum(c * u + a * u * u / 2)
         local = modes.spectrum(cx * u / 2 + ax * u * u / 2 - b * u3)
-        return local[1:] - self.ik * flux[1:], local[0].real
+        return local[:, 1:] - self.ik * flux[:, 1:], local[:, 0].real
+
+
+def _with_mean(w: Tensor, mean: Tensor | None = None) -> Tensor:
+    """Return the spectrum from mode 0 up."""
+    first = torch.zeros_like(w[:, :1])
+    if mean is not None:
+        first = first + mean[:, None]
+    return torch.cat([first, w], dim=-1)
 
 
 class KdVSolver:
-    """Step function of a batch; each trajectory is integrated by itself.
+    """Step function of a batch; each trajectory has its own number of steps.
 
-    Nothing of a trajectory's arithmetic depends on the others in its batch. The modes
-    of a state above N / 3 are dropped at its first step.
+    On the CPU, and where no gradient is asked for, compiled loops take the steps; the
+    result of a trajectory then does not depend on the others in its batch. Elsewhere
+    trajectories of as many steps are advanced together in torch.
 
     Parameters
     ----------
     system, grid
-        Equation and grid of one axis.
+        Equation and grid.
     environment
-        ``(batch, channels, N)``; batch 1 serves every trajectory.
+        ``(batch, channels, N)`` in float64; batch 1 serves every trajectory.
     dt
         Length of a frame, in units of time.
     steps
         Steps per frame, in place of those from the bound.
+    compiled
+        Whether compiled loops are used where they can be.
 
     Attributes
     ----------
@@ -153,6 +145,13 @@ class KdVSolver:
         Number of the frame that the solver starts from: the clock of a modulated
         dispersion, which is no part of the state. A call is a pure function of the
         state; `step` also goes on to the next frame, and `at` to any.
+
+    Raises
+    ------
+    InputError
+        When the steps are too few for stability, or more than `MOST_STEPS` are needed.
+    SimulationError
+        When a state is not finite before or after a frame.
     """
 
     def __init__(
@@ -161,16 +160,24 @@ class KdVSolver:
         grid: PeriodicGrid,
         environment: Tensor,
         dt: float,
+        *,
         steps: int | None = None,
+        compiled: bool = True,
     ) -> None:
         if not (math.isfinite(dt) and dt > 0):
             raise SimulationError(f"dt must be a positive number, got {dt}")
-        self._modes = Modes(grid)
-        whole = Coefficients(system, self._modes, environment.to(torch.float64))
-        self._trajectories = [whole.select(i) for i in range(len(environment))]
-        self._linear = whole.linear()
+        environment = environment.to(torch.float64)
+        if steps is not None:
+            gregory_weights(steps)
+        self._modes = Modes(grid, environment.device)
+        self._c = Coefficients(system, self._modes, environment)
         self._dt, self._steps = dt, steps
         self._etdrk4: dict[int, Etdrk4Coefficients] = {}
+        self._compiled = None
+        if compiled and environment.device.type == "cpu":
+            from pde_sym.kernels.kdv import CompiledKdV
+
+            self._compiled = CompiledKdV(self._c, self._plan, dt)
         self.frame = 0
 
     def at(self, frame: int) -> "KdVSolver":
@@ -184,71 +191,97 @@ class KdVSolver:
 
     def step(self, state: Tensor) -> tuple[Tensor, Budget]:
         """Return state and budgets one frame later; see `Solver.step`."""
-        states, budgets = [], []
-        for index, u in enumerate(state[:, 0].to(torch.float64)):
-            which = index if len(self._trajectories) > 1 else 0
-            u, budget = self._advance(u, self._trajectories[which], index)
-            states.append(u)
-            budgets.append(budget)
+        u = state[:, 0].to(torch.float64)
+        self._check(u, "before")
+        if self._compiled is None or u.requires_grad:
+            following, budgets = self._advance(u)
+        else:
+            spectrum, sizes = self._compiled.spectra(u.numpy())
+            size, mean = torch.from_numpy(sizes), torch.from_numpy(spectrum[:, 0].real)
+            steps = self._numbers_of_steps(size, mean)
+            advanced = self._compiled.advance(
+                spectrum, steps.numpy(), self.frame * self._dt
+            )
+            following, budgets = (torch.from_numpy(a) for a in advanced)
+        self._check(following, "after")
         self.frame += 1
-        return torch.stack(states)[:, None], {
-            f"P{n}": torch.stack([budget[f"P{n}"] for budget in budgets])
-            for n in INTEGRALS
-        }
+        named = zip(INTEGRALS, budgets.unbind(-1), strict=True)
+        return following[:, None], {f"P{n}": budget for n, budget in named}
 
-    def _advance(self, u: Tensor, c: Coefficients, index: int) -> tuple[Tensor, Budget]:
+    def _advance(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Return states ``(batch, N)`` and budgets ``(batch, 5)``, in torch."""
         spectrum = self._modes.spectrum(u)
-        if not spectrum.abs().sum().isfinite():
-            raise SimulationError(f"trajectory {index} is not finite before the step")
-        start = self.frame * self._dt
-        rest = torch.zeros(2, dtype=torch.complex128)
-        y = torch.cat([spectrum[1:], spectrum[:1].real + 0j, rest])
-        steps = self._number_of_steps(c, y, index)
-        plan, flow = self._plan(steps), _Flow(c, start)
-        rates = [self._rates(y, c, start)]
-        for _ in range(steps):
+        mean = spectrum[:, 0].real
+        size = 2 * spectrum[:, 1:].abs().sum(-1)
+        steps = self._numbers_of_steps(size.detach(), mean.detach())
+        following = torch.empty_like(u)
+        budgets = u.new_zeros((len(u), len(INTEGRALS)))
+        for count in steps.unique().tolist():
+            rows = (steps == count).nonzero()[:, 0]
+            some, budget = self._take(spectrum[rows], self._c.select(rows), count)
+            following = following.index_copy(0, rows, some)
+            budgets = budgets.index_copy(0, rows, budget)
+        return following, budgets
+
+    def _take(
+        self, spectrum: Tensor, c: Coefficients, steps: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return states and budgets after so many steps of some trajectories."""
+        mean, rest = spectrum[:, :1].real, torch.zeros_like(spectrum[:, :2])
+        rest[:, 1] = self.frame * self._dt
+        y = torch.cat([spectrum[:, 1:], mean.to(spectrum.dtype), rest], dim=-1)
+        plan, flow, h = self._plan(steps), _Flow(c), self._dt / steps
+        total = h * gregory_weights(steps)
+        budgets = total[0] * self._rates(y, c)
+        for weight in total[1:]:
             y = etdrk4_step(flow, y, plan)
-            rates.append(self._rates(y, c, start))
-        mean, shift = y[-3].real, y[-2].real
-        angle = -self._modes.k * shift
-        seen = torch.cat([mean[None] + 0j, y[:-3]])
+            budgets = budgets + weight * self._rates(y, c)
+        angle = -self._modes.k * y[:, -2:-1].real
+        seen = _with_mean(y[:, :-3], y[:, -3].real)
         seen = seen * torch.polar(torch.ones_like(angle), angle)
-        u = self._modes.values(seen, self._modes.points)
-        if not u.isfinite().all():
-            raise SimulationError(
-                f"trajectory {index} left the finite numbers within a frame of "
-                f"{steps} steps: lower the strength or the amplitude"
-            )
-        weights = self._dt / steps * gregory_weights(steps)
-        return u, {
-            name: (weights * torch.stack([r[name] for r in rates])).sum()
-            for name in rates[0]
-        }
+        return self._modes.values(seen, self._modes.points), budgets
 
-    def _rates(self, y: Tensor, c: Coefficients, start: float) -> Budget:
-        spectrum = torch.cat([y[-3:-2].real + 0j, y[:-3]])
-        return budget_rates(
-            c, spectrum, c.shifted(y[-2].real), start + float(y[-1].real)
-        )
+    @staticmethod
+    def _rates(y: Tensor, c: Coefficients) -> Tensor:
+        mean, shift, time = y[:, -3:].real.unbind(-1)
+        spectrum = _with_mean(y[:, :-3], mean)
+        rates = budget_rates(c, spectrum, c.shifted(shift), time)
+        return torch.stack([rates[f"P{n}"] for n in INTEGRALS], dim=-1)
 
-    def _number_of_steps(self, c: Coefficients, y: Tensor, index: int) -> int:
-        needed = c.stiffness(y[:-3], float(y[-3].real), self._dt)
+    def _numbers_of_steps(self, size: Tensor, mean: Tensor) -> Tensor:
+        accurate, stable = self._c.stiffness(size, mean, self._dt)
         if self._steps is not None:
-            if needed > LARGEST_MISS * self._steps:
+            least = self._steps
+            if not (stable <= least).all():
+                worst = int(stable.argmax())
                 raise InputError(
-                    f"steps={self._steps} per frame is unstable: trajectory {index} "
-                    f"needs {math.ceil(needed)} to be accurate; raise steps or lower dt"
+                    f"steps={least} per frame is unstable: trajectory {worst} needs "
+                    f"{math.ceil(accurate[worst])} to be accurate; raise steps or "
+                    "lower dt"
                 )
-            return self._steps
-        if not needed <= MOST_STEPS:
+            return torch.full_like(size, least, dtype=torch.int64)
+        if not (accurate <= MOST_STEPS).all():
+            worst = int(accurate.argmax())
             raise InputError(
-                f"trajectory {index} needs {needed:.3g} steps in a frame of dt="
-                f"{self._dt:g}, at most {MOST_STEPS}: lower dt, a strength, the "
-                "resolution or the initial amplitude"
+                f"trajectory {worst} needs {float(accurate[worst]):.3g} steps in a "
+                f"frame of dt={self._dt:g}, at most {MOST_STEPS}: lower dt, a "
+                "strength, the resolution or the initial amplitude"
             )
-        return max(LEAST_STEPS, math.ceil(needed))
+        return accurate.ceil().clamp(min=LEAST_STEPS).to(torch.int64)
+
+    def _check(self, u: Tensor, when: str) -> None:
+        finite = u.isfinite().all(-1)
+        if not finite.all():
+            lost = int(finite.logical_not().nonzero()[0])
+            raise SimulationError(
+                f"trajectory {lost}: u is not finite {when} frame {self.frame + 1}, "
+                f"which starts at t={self.frame * self._dt:g}; lower a strength, the "
+                "amplitude or dt"
+            )
 
     def _plan(self, steps: int) -> Etdrk4Coefficients:
         if steps not in self._etdrk4:
-            self._etdrk4[steps] = etdrk4_coefficients(self._linear, self._dt / steps)
+            self._etdrk4[steps] = etdrk4_coefficients(
+                self._c.linear(), self._dt / steps
+            )
         return self._etdrk4[steps]

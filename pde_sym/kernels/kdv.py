@@ -1,0 +1,360 @@
+"""Compiled loops for `pde_sym.systems.kdv_solver`, a block of trajectories at a time.
+
+The equation of w is written ``w_t = L w - Phi_x``: ETDRK4 weighs the spectrum of Phi,
+and the factor -ik stands in the weights. Phi is formed point by point on one grid, of N
+points for quadratic products and of 2 N for cubic and quartic ones.
+
+Rows are transformed `LANES` at a time or a multiple of it, with idle rows where there
+are fewer, and otherwise share no arithmetic: the result of a row does not depend on the
+rows beside it. Rows that need fewer steps stand last and drop out.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numba import njit
+
+from pde_sym.etdrk4 import Etdrk4Coefficients
+from pde_sym.kernels.kdv_budgets import FACTORS, ORDERS, Budgets, Lines, add_budgets
+from pde_sym.kernels.kdv_flux import (
+    Complexes,
+    Floats,
+    Integers,
+    Numbers,
+    Places,
+    Room,
+    Terms,
+    flux,
+    to_spectra,
+    to_values,
+)
+from pde_sym.systems.kdv_dynamics import Coefficients, gregory_weights
+from pde_sym.systems.kdv_integrals import INTEGRALS, variation
+
+LANES = 4
+"""Rows that one vector holds in the transforms."""
+BLOCK, BLOCK_OF_TERMS = 16, 8
+"""Rows that fit the cache together, without and with terms."""
+ON_STAGES = {"potential": 1, "dispersion": 1, "speed": 2, "slope": 2, "width": 1}
+IN_BUDGETS = {
+    "potential": 2,
+    "dispersion": 3,
+    "forcing": 1,
+    "speed": 2,
+    "slope": 1,
+    "width": 1,
+}
+"""Fields that are needed on a grid, and how many of their derivatives from 0."""
+EDGE = 7
+"""Steps next to an end whose weight is not 1 in the quadrature."""
+
+
+class CompiledKdV:
+    """The step over a frame for one system, grid and `dt`.
+
+    Parameters
+    ----------
+    c
+        The terms, with a batch axis.
+    etdrk4
+        Returns the coefficients for so many steps per frame, those of w_1 .., mean,
+        shift and time.
+    dt
+        Length of a frame.
+    """
+
+    def __init__(
+        self,
+        c: Coefficients,
+        etdrk4: Callable[[int], Etdrk4Coefficients],
+        dt: float,
+    ) -> None:
+        self._points, self._k = c.modes.points, c.modes.k.numpy()
+        self._etdrk4, self._dt = etdrk4, dt
+        self._tables: dict[int, Complexes] = {}
+        self._shared = all(len(s) == 1 for s in c.spectra.values())
+        known = c.numbers()
+        numbers = Numbers(*(float(known.get(name, 0)) for name in Numbers._fields))
+        forcing = np.empty((0, len(self._k)), dtype=np.complex128)
+        if "forcing" in c.spectra:
+            forcing = c.spectra["forcing"].numpy()
+        fields, at = _laid_out(c, ON_STAGES)
+        steep = numbers.gardner + numbers.quartic
+        self._terms = Terms(
+            points=self._points * (2 if steep or "speed" in c.spectra else 1),
+            plain=not (c.spectra or steep or numbers.modulation),
+            k=self._k,
+            numbers=numbers,
+            fields=fields,
+            at=at,
+            forcing=forcing,
+        )
+        self._budgets = _budgets(c)
+
+    def spectra(self, u: Floats) -> tuple[Complexes, Floats]:
+        """Return coefficients ``(rows, modes)`` and ``2 sum |u_k|`` less the mean."""
+        rows, points = u.shape
+        padded = np.zeros((-(-rows // LANES) * LANES, points))
+        padded[:rows] = u
+        found = np.empty((len(padded), len(self._k)), dtype=np.complex128)
+        sizes = np.zeros(len(padded))
+        _spectra(padded, found, sizes)
+        return found[:rows], sizes[:rows]
+
+    def advance(
+        self, spectrum: Complexes, steps: Integers, start: float
+    ) -> tuple[Floats, Floats]:
+        """Return states ``(rows, N)`` and budgets ``(rows, 5)`` one frame later.
+
+        Parameters
+        ----------
+        spectrum
+            ``(rows, modes)`` from the mean up.
+        steps
+            Steps of each row in the frame.
+        start
+            Time since frame 0 at which the frame begins.
+        """
+        order = np.argsort(-steps, kind="stable")
+        counts, which = np.unique(steps[order], return_inverse=True)
+        tables = np.stack([self._table(int(count)) for count in counts])
+        env = np.zeros_like(order) if self._shared else order
+        u = np.empty((len(steps), self._points))
+        budgets = np.zeros((len(steps), len(INTEGRALS)))
+        _advance(
+            spectrum,
+            order,
+            (steps[order], which, env),
+            tables,
+            (start, self._dt),
+            self._terms,
+            self._budgets,
+            u,
+            budgets,
+        )
+        return u, budgets
+
+    def _table(self, steps: int) -> Complexes:
+        """Return the weights of mean, w_1, .., with the factor -ik of Phi in them."""
+        if steps not in self._tables:
+            c = self._etdrk4(steps)
+            parts = (c.full, c.half, c.inner, c.first, c.middle, c.last)
+            raw = np.stack([part.numpy() for part in parts])
+            table = np.concatenate([raw[:, -3:-2], raw[:, :-3]], axis=1)
+            table[2:, 1:] *= -1j * self._k[1:]
+            self._tables[steps] = table
+        return self._tables[steps]
+
+
+def _laid_out(c: Coefficients, wanted: dict[str, int]) -> tuple[Complexes, Places]:
+    """Return spectra ``(fields, batch or 1, modes)`` and where each begins."""
+    ik, places, found = 1j * c.modes.k.numpy(), {}, []
+    for name, orders in wanted.items():
+        if name in c.spectra:
+            places[name] = len(found)
+            found += [c.spectra[name].numpy() * ik**order for order in range(orders)]
+    empty = np.empty((0, 1, len(ik)), dtype=np.complex128)
+    return (np.stack(found) if found else empty), Places(**places)
+
+
+def _budgets(c: Coefficients) -> Budgets:
+    rows = []
+    for place, n in enumerate(INTEGRALS):
+        for monomial, coefficient in variation(n).items():
+            orders = [j for j, e in enumerate(monomial) for _ in range(e)]
+            orders += [ORDERS] * (FACTORS - len(orders))
+            rows.append((float(coefficient), place, orders))
+    coefficients, integrals, factors = zip(*rows, strict=True)
+    fields, at = _laid_out(c, IN_BUDGETS)
+    return Budgets(
+        points=c.budget_points(),
+        fields=fields,
+        at=at,
+        coefficients=np.array(coefficients),
+        integrals=np.array(integrals),
+        factors=np.array(factors),
+        corrections=gregory_weights(2 * EDGE).numpy()[:EDGE] - 1,
+    )
+
+
+@njit(cache=True)
+def _spectra(u, found, sizes) -> None:
+    whole = np.empty((LANES, u.shape[1] // 2 + 1), dtype=np.complex128)
+    for first in range(0, len(u), LANES):
+        to_spectra(u[first : first + LANES], whole)
+        for r in range(LANES):
+            for m in range(found.shape[1]):
+                found[first + r, m] = whole[r, m]
+                if m > 0:
+                    sizes[first + r] += 2 * abs(whole[r, m])
+
+
+@njit(cache=True)
+def _advance(spectrum, order, plans, tables, clock, terms, budgets, u, totals) -> None:
+    """Advance rows, sorted by falling steps, and write them where they belong."""
+    k, points = terms.k, u.shape[1]
+    block = BLOCK if terms.plain and budgets.points == 0 else BLOCK_OF_TERMS
+    y = np.zeros((block, terms.points // 2 + 1), dtype=np.complex128)
+    mean, shift = np.zeros((4, block)), np.zeros((4, block))
+    seen = np.zeros((block, points // 2 + 1), dtype=np.complex128)
+    values, total = np.empty((block, points)), np.zeros((block, 5))
+    for first in range(0, len(order), block):
+        own = order[first : first + block]
+        y[:], mean[:], shift[:], total[:], seen[:] = 0.0, 0.0, 0.0, 0.0, 0.0
+        for r in range(len(own)):
+            mean[0, r] = spectrum[own[r], 0].real
+            y[r, 1 : len(k)] = spectrum[own[r], 1:]
+        rows = slice(first, first + len(own))
+        plan = plans[0][rows], plans[1][rows], plans[2][rows]
+        _integrate(y, mean, shift, plan, tables, clock, terms, budgets, total)
+        for r in range(len(own)):
+            seen[r, 0] = mean[0, r]
+            for m in range(1, len(k)):
+                seen[r, m] = y[r, m] * np.exp(-1j * k[m] * shift[0, r])
+        lanes = -(-len(own) // LANES) * LANES
+        to_values(seen[:lanes], values[:lanes])
+        for r in range(len(own)):
+            u[own[r]] = values[r]
+            totals[own[r]] = total[r]
+
+
+@njit(cache=True)
+def _integrate(y, mean, shift, plan, tables, clock, terms, budgets, total) -> None:
+    """Take all steps of one block, in place; `mean` and `shift` have a line per stage.
+
+    `plan` holds steps, table and environment of each row; rows beyond them are idle.
+    """
+    steps, which, own_env = plan
+    block, modes, (start, dt) = len(y), len(terms.k), clock
+    env = np.zeros(block, dtype=np.int64)
+    env[: len(own_env)] = own_env
+    time, drift = np.zeros(block), np.zeros((4, block))
+    phi, stage = np.zeros_like(y), np.zeros_like(y)
+    at_start = np.zeros((block, modes), dtype=np.complex128)
+    at_middle, at_a = np.zeros_like(at_start), np.zeros_like(at_start)
+    room = _room(block, terms)
+    lines = _lines(budgets)
+    active = len(steps)
+    for n in range(steps[0] + 1):
+        if budgets.points > 0:
+            for r in range(active):
+                h = dt / steps[r]
+                weight = h * _weight(n, steps[r], budgets.corrections)
+                add_budgets(
+                    y[r], mean[0, r], shift[0, r], start + n * h, env[r],
+                    terms, budgets, lines, weight, total[r],
+                )  # fmt: skip
+        while active > 0 and steps[active - 1] <= n:
+            active -= 1
+        lanes = -(-active // LANES) * LANES
+        for part in range(4 if active > 0 else 0):
+            for r in range(active):
+                time[r] = start + (n + 0.5 * ((part + 1) // 2)) * (dt / steps[r])
+            flux(
+                y if part == 0 else stage, mean[part], shift[part], time, env, lanes,
+                terms, room, phi, drift[part],
+            )  # fmt: skip
+            for r in range(active):
+                table = tables[which[r]]
+                if part == 0:
+                    _first(y[r], phi[r], table, at_start[r], at_a[r], stage[r])
+                elif part == 1:
+                    _second(y[r], phi[r], table, at_middle[r], stage[r])
+                elif part == 2:
+                    _third(at_a[r], phi[r], table, at_start[r], at_middle[r], stage[r])
+                else:
+                    _last(y[r], phi[r], table, at_start[r], at_middle[r])
+                h = dt / steps[r]
+                _turn(part, r, h, table, terms.numbers.frame, mean, shift, drift)
+
+
+@njit(cache=True)
+def _room(block, terms):
+    wide, fields = terms.points // 2 + 1, len(terms.fields) * block
+    return Room(
+        np.zeros((block, terms.points)),
+        np.zeros((block, terms.points)),
+        np.zeros((block, wide), dtype=np.complex128),
+        np.zeros((fields, terms.points)),
+        np.zeros((fields, wide), dtype=np.complex128),
+    )
+
+
+@njit(cache=True)
+def _lines(budgets):
+    rows = -(-(ORDERS + 1 + len(budgets.fields)) // LANES) * LANES
+    return Lines(
+        np.zeros((rows, budgets.points // 2 + 1), dtype=np.complex128),
+        np.zeros((rows, budgets.points)),
+        np.zeros(budgets.points),
+        np.zeros(budgets.points),
+    )
+
+
+@njit(cache=True)
+def _weight(n, steps, corrections):
+    """Return the weight of point n in the quadrature; see `gregory_weights`."""
+    weight = 1.0
+    if n < len(corrections):
+        weight += corrections[n]
+    if steps - n < len(corrections):
+        weight += corrections[steps - n]
+    return weight
+
+
+# The combinations of `pde_sym.etdrk4.etdrk4_step`, for one row ------------------------
+
+
+@njit(cache=True)
+def _first(y, phi, table, at_start, a, stage) -> None:
+    half, inner = table[1], table[2]
+    for m in range(1, len(half)):
+        at_start[m] = phi[m]
+        a[m] = half[m] * y[m] + inner[m] * phi[m]
+        stage[m] = a[m]
+
+
+@njit(cache=True)
+def _second(y, phi, table, at_middle, stage) -> None:
+    half, inner = table[1], table[2]
+    for m in range(1, len(half)):
+        at_middle[m] = phi[m]
+        stage[m] = half[m] * y[m] + inner[m] * phi[m]
+
+
+@njit(cache=True)
+def _third(a, phi, table, at_start, at_middle, stage) -> None:
+    half, inner = table[1], table[2]
+    for m in range(1, len(half)):
+        stage[m] = half[m] * a[m] + inner[m] * (2 * phi[m] - at_start[m])
+        at_middle[m] += phi[m]
+
+
+@njit(cache=True)
+def _last(y, phi, table, at_start, at_middle) -> None:
+    full, first, middle, last = table[0], table[3], table[4], table[5]
+    for m in range(1, len(full)):
+        linear = full[m] * y[m] + first[m] * at_start[m]
+        y[m] = linear + middle[m] * at_middle[m] + last[m] * phi[m]
+
+
+@njit(cache=True)
+def _turn(part, r, h, table, frame, mean, shift, drift) -> None:
+    """Do the same for mean and shift, ``shift' = 6 mean - frame``."""
+    half, inner = table[1, 0].real, table[2, 0].real
+    if part < 2:
+        mean[part + 1, r] = half * mean[0, r] + inner * drift[part, r]
+        shift[part + 1, r] = shift[0, r] + h / 2 * (6 * mean[part, r] - frame)
+    elif part == 2:
+        turned = 2 * drift[2, r] - drift[0, r]
+        mean[3, r] = half * mean[1, r] + inner * turned
+        shift[3, r] = shift[0, r] + h * (6 * mean[2, r] - frame)
+    else:
+        average = (mean[0, r] + 2 * (mean[1, r] + mean[2, r]) + mean[3, r]) / 6
+        shift[0, r] += h * (6 * average - frame)
+        mean[0, r] = (
+            table[0, 0].real * mean[0, r]
+            + table[3, 0].real * drift[0, r]
+            + table[4, 0].real * (drift[1, r] + drift[2, r])
+            + table[5, 0].real * drift[3, r]
+        )

@@ -1,7 +1,8 @@
 """Compiled frames of the smoke plume, one trajectory at a time.
 
 The formulas are those of `pde_sym.systems.plume_dynamics`, in loops. What is done for u
-along x is done for v by the same loop on transposed copies.
+along x is done for v by the same loop on transposed copies; the matrices of cosines
+give way to the fast transform.
 """
 
 import math
@@ -9,6 +10,7 @@ import math
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from rocket_fft.lowlevel import dct
 from torch import Tensor
 
 from pde_sym.projection import Faces
@@ -25,10 +27,9 @@ class CompiledBox:
             return np.ascontiguousarray(values.numpy())
 
         p = box.projection
-        cx, cy = (plain(c) for c in p.cosines)
         surface = [np.stack([plain(i) for i in index], axis=1) for index in p.surface]
-        self._solve = (cx, cy, plain(p.cosines[0].T), plain(p.cosines[1].T))
-        self._solve = (*self._solve, plain(p.inverse))
+        # The transform and its inverse together multiply by 2 N along each axis.
+        self._solve = plain(p.inverse / (4 * p.inverse.numel()))
         self._solid = (plain(p.open.u), plain(p.open.v), *surface, plain(p.capacitance))
         lift_x, lift_y = plain(box.lift[0]), plain(box.lift[1].T)
         self._forces = (lift_x, lift_y, plain(box.inflow))
@@ -59,14 +60,15 @@ class CompiledBox:
 
 @njit(cache=True)
 def _upwind(a, q0, q1, q2, q3):
+    """Return twelve times the flux of `plume_dynamics.upwind`."""
     centred = 7 * (q1 + q2) - (q0 + q3)
-    return (a * centred + abs(a) * ((q3 - q0) - 3 * (q2 - q1))) / 12
+    return a * centred + abs(a) * ((q3 - q0) - 3 * (q2 - q1))
 
 
 @njit(cache=True)
 def _limited(upstream, here):
     a, b = abs(upstream), abs(here)
-    least = min(min(a, b), (a + 2 * b) / 6)
+    least = min(min(a, b), (a + 2 * b) * (1 / 6))
     return math.copysign(least, here) if upstream * here > 0 else 0.0
 
 
@@ -76,13 +78,16 @@ def _momentum(u, v, s, lift, viscosity, wall, dx, dy, rate):
     nx, ny = s.shape
     before, after = np.zeros(ny), np.zeros(ny)
     row, across = np.empty(ny + 2), np.zeros(ny + 1)
+    # Twice the mean velocity and twelve times the flux.
+    flux_x, flux_y = 1 / (24 * dx), 1 / (24 * dy)
+    bend_x, bend_y = viscosity / dx**2, viscosity / dy**2
     for i in range(nx):
         # Flux through the centre of cell i, between the faces i and i + 1.
         low, sign_low = (i - 1, 1.0) if i > 0 else (1, -1.0)
         high, sign_high = (i + 2, 1.0) if i < nx - 1 else (nx - 1, -1.0)
         for j in range(ny):
             after[j] = _upwind(
-                (u[i, j] + u[i + 1, j]) / 2,
+                u[i, j] + u[i + 1, j],
                 sign_low * u[low, j],
                 u[i, j],
                 u[i + 1, j],
@@ -92,14 +97,16 @@ def _momentum(u, v, s, lift, viscosity, wall, dx, dy, rate):
             row[1:-1] = u[i]
             row[0], row[-1] = wall * u[i, 0], wall * u[i, -1]
             for j in range(1, ny):
-                a = (v[i, j] + v[i - 1, j]) / 2
+                a = v[i, j] + v[i - 1, j]
                 across[j] = _upwind(a, row[j - 1], row[j], row[j + 1], row[j + 2])
             for j in range(ny):
-                bend = (u[i + 1, j] - 2 * u[i, j] + u[i - 1, j]) / dx**2
-                bend += (row[j + 2] - 2 * row[j + 1] + row[j]) / dy**2
-                pull = (lift[i, j] * s[i, j] + lift[i - 1, j] * s[i - 1, j]) / 2
-                flux = (after[j] - before[j]) / dx + (across[j + 1] - across[j]) / dy
-                rate[i, j] = viscosity * bend + pull - flux
+                middle = 2 * row[j + 1]
+                change = bend_x * ((u[i + 1, j] + u[i - 1, j]) - middle)
+                change += bend_y * ((row[j + 2] + row[j]) - middle)
+                change -= flux_x * (after[j] - before[j])
+                change -= flux_y * (across[j + 1] - across[j])
+                pull = lift[i, j] * s[i, j] + lift[i - 1, j] * s[i - 1, j]
+                rate[i, j] = change + 0.5 * pull
         before[:] = after
 
 
@@ -108,6 +115,7 @@ def _smoke(s, u, dx, rate):
     """Write the rate of smoke that u along x brings about."""
     nx, ny = s.shape
     before, after = np.zeros(ny), np.zeros(ny)
+    scale = 1 / dx
     for i in range(nx):
         # Flux through the face between the cells i and i + 1.
         if i < nx - 1:
@@ -121,7 +129,7 @@ def _smoke(s, u, dx, rate):
         else:
             after[:] = 0.0
         for j in range(ny):
-            rate[i, j] = -(after[j] - before[j]) / dx
+            rate[i, j] = scale * (before[j] - after[j])
         before[:] = after
 
 
@@ -129,19 +137,23 @@ def _smoke(s, u, dx, rate):
 def _divergence(u, v, dx, dy):
     nx, ny = u.shape[0] - 1, u.shape[1]
     out = np.empty((nx, ny))
+    scale_x, scale_y = 1 / dx, 1 / dy
     for i in range(nx):
         for j in range(ny):
-            along_x = (u[i + 1, j] - u[i, j]) / dx
-            out[i, j] = along_x + (v[i, j + 1] - v[i, j]) / dy
+            along_x = scale_x * (u[i + 1, j] - u[i, j])
+            out[i, j] = along_x + scale_y * (v[i, j + 1] - v[i, j])
     return out
 
 
 @njit(cache=True)
-def _potential(divergence, solve):
-    cx, cy, cx_t, cy_t, inverse = solve
-    spectrum = np.dot(np.dot(cx, divergence), cy_t)
+def _potential(divergence, inverse):
+    """Return ``(D G)^+ d`` by cosine transforms along both axes."""
+    spectrum, result = np.empty_like(divergence), np.empty_like(divergence)
+    axes, second, third = np.arange(2), np.int64(2), np.int64(3)
+    dct(divergence, spectrum, axes, second, 1.0, False, np.int64(1))
     spectrum *= inverse
-    return np.dot(np.dot(cx_t, spectrum), cy)
+    dct(spectrum, result, axes, third, 1.0, False, np.int64(1))
+    return result
 
 
 @njit(cache=True)
@@ -170,12 +182,13 @@ def _project(u, v, solve, solid, dx, dy):
             i, j = surface_v[k - split]
             v[i, j] -= force[k]
         potential = _potential(_divergence(u, v, dx, dy), solve)
+    scale_x, scale_y = 1 / dx, 1 / dy
     for i in range(1, nx):
         for j in range(ny):
-            u[i, j] -= (potential[i, j] - potential[i - 1, j]) / dx
+            u[i, j] -= scale_x * (potential[i, j] - potential[i - 1, j])
     for i in range(nx):
         for j in range(1, ny):
-            v[i, j] -= (potential[i, j] - potential[i, j - 1]) / dy
+            v[i, j] -= scale_y * (potential[i, j] - potential[i, j - 1])
     if number:
         u *= open_u
         v *= open_v
@@ -185,33 +198,39 @@ def _project(u, v, solve, solid, dx, dy):
 def _square_gradient(u, wall, dx, dy):
     """Return ``sum |grad u|^2`` of the velocities at the centres that u stands for."""
     nx, ny = u.shape[0] - 1, u.shape[1]
-    total = 0.0
+    along, across, ends = np.zeros(ny), np.zeros(ny), 0.0
     for i in range(nx):
-        for j in range(ny):
-            c = (u[i, j] + u[i + 1, j]) / 2
-            if i == 0 or i == nx - 1:
-                total += 2 * c**2 / dx**2
-            if wall < 0 and (j == 0 or j == ny - 1):
-                total += 2 * c**2 / dy**2
-            if i < nx - 1:
-                total += ((u[i + 2, j] - u[i, j]) / 2 / dx) ** 2
-            if j < ny - 1:
-                total += (((u[i, j + 1] + u[i + 1, j + 1]) / 2 - c) / dy) ** 2
-    return total
+        if i < nx - 1:
+            for j in range(ny):
+                along[j] += (u[i + 2, j] - u[i, j]) ** 2
+        for j in range(ny - 1):
+            ahead, here = u[i, j + 1] + u[i + 1, j + 1], u[i, j] + u[i + 1, j]
+            across[j] += (ahead - here) ** 2
+        if wall < 0:
+            ends += (u[i, 0] + u[i + 1, 0]) ** 2 + (u[i, -1] + u[i + 1, -1]) ** 2
+    # Between the walls and the first centres, where u is odd.
+    walls = (u[0] + u[1]) ** 2 + (u[-2] + u[-1]) ** 2
+    total = (along.sum() + 2 * walls.sum()) / dx**2
+    return (total + (across.sum() + 2 * ends) / dy**2) / 4
 
 
 @njit(cache=True)
-def _budget_rates(s, u, v_t, forces, numbers):
+def _work(s, u, lift):
+    """Return the sum of ``s F u`` over the centres, column by column."""
+    nx, ny = s.shape
+    total = np.zeros(ny)
+    for i in range(nx):
+        for j in range(ny):
+            total[j] += s[i, j] * lift[i, j] * (u[i, j] + u[i + 1, j])
+    return total.sum() / 2
+
+
+@njit(cache=True)
+def _budget_rates(s, s_t, u, v_t, forces, numbers):
     """Return the rates of total smoke and of energy."""
     lift_x, lift_y, inflow = forces
     viscosity, wall, dx, dy = numbers
-    nx, ny = s.shape
-    work = 0.0
-    for i in range(nx):
-        for j in range(ny):
-            pull = lift_x[i, j] * (u[i, j] + u[i + 1, j])
-            pull += lift_y[j, i] * (v_t[j, i] + v_t[j + 1, i])
-            work += s[i, j] * pull / 2
+    work = _work(s, u, lift_x) + _work(s_t, v_t, lift_y)
     if viscosity > 0:
         loss = _square_gradient(u, wall, dx, dy) + _square_gradient(v_t, wall, dy, dx)
         work -= viscosity * loss
@@ -222,20 +241,22 @@ def _budget_rates(s, u, v_t, forces, numbers):
 def _largest_step(s, u, v, forces, numbers, remaining):
     lift_x, lift_y, inflow = forces
     viscosity, _, dx, dy = numbers
+    pull_of_unit = np.abs(lift_x) / dx + np.abs(lift_y.T) / dy
     nx, ny = s.shape
-    speed, force = 0.0, 0.0
-    finite = True
+    # Sums keep what is not a number, maxima need not.
+    speeds, pulls, sums = np.zeros(ny), np.zeros(ny), np.zeros(ny)
+    x, y = 1 / (2 * dx), 1 / (2 * dy)
     for i in range(nx):
         for j in range(ny):
-            out = (abs(u[i, j]) + abs(u[i + 1, j])) / (2 * dx)
-            out += (abs(v[i, j]) + abs(v[i, j + 1])) / (2 * dy)
+            out = x * (abs(u[i, j]) + abs(u[i + 1, j]))
+            out += y * (abs(v[i, j]) + abs(v[i, j + 1]))
             most = abs(s[i, j]) + remaining * inflow[i, j]
-            pull = most * (abs(lift_x[i, j]) / dx + abs(lift_y[j, i]) / dy)
-            # A comparison with what is not a number is false.
-            finite &= out + pull < np.inf
-            speed, force = max(speed, out), max(force, pull)
-    if not finite:
+            pull = most * pull_of_unit[i, j]
+            speeds[j], pulls[j] = max(speeds[j], out), max(pulls[j], pull)
+            sums[j] += out + pull
+    if not sums.sum() < np.inf:
         return 0.0
+    speed, force = speeds.max(), pulls.max()
     root = speed + math.sqrt(speed**2 + 4 * COURANT * force)
     result = remaining
     if root > 0:
@@ -247,11 +268,20 @@ def _largest_step(s, u, v, forces, numbers, remaining):
 
 
 @njit(cache=True)
+def _mean(kept, start, now, h, rate):
+    """Replace `now` by the mean of the start and of an Euler step from it."""
+    for i in range(now.shape[0]):
+        for j in range(now.shape[1]):
+            euler = now[i, j] + h * rate[i, j]
+            now[i, j] = kept * start[i, j] + (1 - kept) * euler
+
+
+@njit(cache=True)
 def _step(s, u, v, budget, h, forces, numbers, solve, solid):
     """Advance by one step in place; see `pde_sym.systems.plume_dynamics.step`."""
     lift_x, lift_y, inflow = forces
     viscosity, wall, dx, dy = numbers
-    s0, u0, v0 = s.copy(), u.copy(), v.copy()
+    s0, u0, v0_t = s.copy(), u.copy(), v.T.copy()
     rate_s, rate_st = np.empty_like(s), np.empty(s.shape[::-1])
     rate_u, rate_vt = np.zeros_like(u), np.zeros(v.shape[::-1])
     for stage in range(3):
@@ -262,13 +292,15 @@ def _step(s, u, v, budget, h, forces, numbers, solve, solid):
         _momentum(v_t, u_t, s_t, lift_y, viscosity, wall, dy, dx, rate_vt)
         _smoke(s, u, dx, rate_s)
         _smoke(s_t, v_t, dy, rate_st)
-        total, energy = _budget_rates(s, u, v_t, forces, numbers)
+        total, energy = _budget_rates(s, s_t, u, v_t, forces, numbers)
         budget[0] += h * weight * total
         budget[1] += h * weight * energy
-        gained = rate_s + rate_st.T + inflow
-        s[:] = kept * s0 + (1 - kept) * (s + h * gained)
-        u[:] = kept * u0 + (1 - kept) * (u + h * rate_u)
-        v[:] = kept * v0 + (1 - kept) * (v + h * rate_vt.T)
+        rate_s += rate_st.T
+        rate_s += inflow
+        _mean(kept, s0, s, h, rate_s)
+        _mean(kept, u0, u, h, rate_u)
+        _mean(kept, v0_t, v_t, h, rate_vt)
+        v[:] = v_t.T
         _project(u, v, solve, solid, dx, dy)
 
 

@@ -123,8 +123,9 @@ class FlowSolver:
     ) -> tuple[Tensor, Tensor]:
         which = index if len(self._media) > 1 else 0
         dynamics = self._dynamics_of(which, compiled)
-        self._check_finite(state[self._system.fields.prognostic_channels], index, 0)
         modes, amplitudes = dynamics.decompose(state)
+        if not all(map(math.isfinite, amplitudes)):
+            raise self._lost(state, index, self._time(0))
         number = self._steps
         if number is None:
             needed = self._dt * self._bounds[which](amplitudes, self._dt)
@@ -138,25 +139,25 @@ class FlowSolver:
             number = max(1, math.ceil(needed * (1 - 1e-9)))
         coefficients = self._coefficients_of(dynamics, number, compiled)
         following, change = dynamics.advance(modes, coefficients, number)
-        kept = following[self._system.fields.prognostic_channels]
-        self._check_finite(kept, index, 1)
+        if not math.isfinite(following.detach().sum().item()):
+            raise self._lost(following, index, self._time(1))
         return following, change
 
     def _time(self, frames: int) -> float:
         return (self._frames + frames) * self._dt
 
-    def _check_finite(self, prognostic: Tensor, index: int, frames: int) -> None:
-        if prognostic.isfinite().all():
-            return
-        spec = self._system.fields.prognostic()
+    def _lost(self, state: Tensor, index: int, time: float) -> SimulationError:
         lost = [
-            name
-            for name, channels in spec.slices().items()
-            if not prognostic[channels].isfinite().all()
+            field.name
+            for field, part in zip(
+                self._system.fields, self._system.fields.slices().values(), strict=True
+            )
+            if field.prognostic and not state[part].isfinite().all()
         ]
-        raise SimulationError(
-            f"trajectory {index}: {lost[0]} is not finite at t = "
-            f"{self._time(frames):.4g}: lower the speed, a strength or dt"
+        what = lost[0] if lost else "the sum of a field"
+        return SimulationError(
+            f"trajectory {index}: {what} is not finite at t = {time:.4g}: lower the "
+            "speed, a strength or dt"
         )
 
     def _dynamics_of(self, which: int, compiled: bool) -> "Dynamics":

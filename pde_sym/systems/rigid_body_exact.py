@@ -147,7 +147,7 @@ def free_motion(momentum: Tensor, inertia: Tensor, time: Tensor) -> Tensor:
         ``(...)``, of any sign.
     """
     momentum, inertia, time = torch.broadcast_tensors(
-        momentum, inertia, torch.as_tensor(time, dtype=momentum.dtype)[..., None]
+        momentum, inertia, torch.as_tensor(time).to(momentum)[..., None]
     )
     middle = inertia.argsort(-1)[..., 1:2]
     cyclic = (middle + torch.tensor([-1, 0, 1], device=middle.device)) % 3
@@ -212,8 +212,8 @@ def free_attitude(momentum: Tensor, inertia: Tensor, dt: float, parts: int) -> T
     """
     nodes, weights = np.polynomial.legendre.leggauss(NODES)
     h = dt / parts
-    inner = torch.as_tensor(np.append(h * (nodes + 1) / 2, h), dtype=momentum.dtype)
-    psi_weights = torch.as_tensor(h * weights / 2, dtype=momentum.dtype)
+    inner = momentum.new_tensor(np.append(h * (nodes + 1) / 2, h))
+    psi_weights = momentum.new_tensor(h * weights / 2)
     total = torch.zeros_like(momentum[:, :1]).expand(-1, 4) + momentum.new_tensor(
         [1.0, 0.0, 0.0, 0.0]
     )
@@ -227,7 +227,8 @@ def free_attitude(momentum: Tensor, inertia: Tensor, dt: float, parts: int) -> T
         m, m0 = pi / size, start[:, None]
         closeness = 1 + (m * m0).sum(-1)
         rate = ((m + m0) * (pi / inertia)).sum(-1) / closeness
-        psi = rate[:, :-1] @ psi_weights
+        # Not a matrix product, which rounds by the size of the batch.
+        psi = (rate[:, :-1] * psi_weights).sum(-1)
         end = m[:, -1]
         least = torch.cat(
             [closeness[:, -1:], torch.linalg.cross(end, start, dim=-1)], dim=-1

@@ -31,7 +31,7 @@ from pde_sym.systems.rigid_body_terms import (
     Torque,
 )
 
-LARGEST_TURN = 0.5
+LARGEST_TURN = 0.4
 """Radians per step of the splitting, bounded by size and not by direction."""
 LARGEST_PART = 1.0
 """Radians per part of the attitude's quadrature."""

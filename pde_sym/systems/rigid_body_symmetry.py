@@ -178,7 +178,7 @@ class BodyAction:
         from pde_sym.systems.rigid_body_exact import conjugate, multiply, rotate
 
         columns, where = state.flatten(1).clone(), self.spec.slices()
-        turn = columns.new_tensor(rotation.quaternion)
+        turn = columns.new_tensor(rotation.quaternion).expand(len(columns), 4)
         vertical, start = where.get("gravity_direction"), where.get("attitude_w")
         attitude = start and slice(start.start, start.start + 4)
         if rotation.of == "body":
@@ -186,11 +186,10 @@ class BodyAction:
                 if part is not None:
                     columns[:, part] = rotate(turn, columns[:, part])
             if attitude is not None:
-                back = conjugate(turn).expand_as(columns[:, attitude])
-                columns[:, attitude] = multiply(columns[:, attitude], back)
+                columns[:, attitude] = multiply(columns[:, attitude], conjugate(turn))
         elif attitude is not None:
             before = columns[:, attitude]
-            after = multiply(turn.expand_as(before), before)
+            after = multiply(turn, before)
             if vertical is not None:
                 up = rotate(before, columns[:, vertical])
                 columns[:, vertical] = rotate(conjugate(after), up)

@@ -61,7 +61,7 @@ class Asymmetry(BodyTerm):
     """A second moment of inertia that is larger by the factor 1 + strength.
 
     On a body with I_1 = I_2 the rotations about the axis 3 leave D2, and
-    ``dPi_3/dt = (1 / I_1 - 1 / I_2) Pi_1 Pi_2``. The motion is exact at any strength.
+    ``dPi_3/dt = (1 / I_2 - 1 / I_1) Pi_1 Pi_2``. The motion is exact at any strength.
     """
 
     kind: Literal["asymmetry"] = "asymmetry"

@@ -66,10 +66,11 @@ _VORTICITY = Field(
     name="vorticity", rank=Rank.PSEUDOSCALAR, unit="1 / T", prognostic=False
 )
 _INVARIANTS = (
-    Invariant("momentum_x", "L / T", "<u>"),
-    Invariant("momentum_y", "L / T", "<v>"),
     Invariant("energy", "L^2 / T^2", "<u^2 + v^2> / 2"),
     Invariant("enstrophy", "1 / T^2", "<w^2> / 2"),
+    Invariant("momentum_x", "L / T", "<u>"),
+    Invariant("momentum_y", "L / T", "<v>"),
+    Invariant("divergence", "1 / T", "<(u_x + v_y)^2>^(1/2)"),
 )
 _TERMS = (Beta, Drag, Kolmogorov, Topography, MeanFlow, Viscosity, Obstacle)
 
@@ -179,8 +180,8 @@ class FlowSystem(System):
     ) -> Budget:
         from pde_sym.systems.flow_budgets import measure
 
-        del grid, environment
-        return measure(state)
+        del environment
+        return measure(state, grid)
 
     def rates(
         self, state: "Tensor", grid: PeriodicGrid, environment: "Tensor"

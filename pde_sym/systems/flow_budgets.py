@@ -23,8 +23,10 @@ from pde_sym.systems.flow_dynamics import (
     spectrum_of,
 )
 
-BUDGETS = ("momentum_x", "momentum_y", "energy", "enstrophy")
-TRACER_BUDGETS = ("tracer", "tracer_variance")
+BUDGETS: tuple[str, ...] = ("momentum_x", "momentum_y", "energy", "enstrophy")
+"""What the solver integrates, in its order."""
+TRACER_BUDGETS: tuple[str, ...] = ("tracer", "tracer_variance")
+"""What follows with a tracer."""
 
 
 def rates(medium: Medium, spectrum: Spectrum, modes: Modes) -> Budget:
@@ -119,18 +121,24 @@ def _of_stress(
     return energy, (excess * (difference * shear - 4 * mixed * stretch)).mean()
 
 
-def measure(state: Tensor) -> Budget:
+def measure(state: Tensor, grid: PeriodicGrid) -> Budget:
     """Return the invariants of stored states ``(batch, channels, x, y)``.
 
     From the fields as they stand, so that a surrogate's are not projected first.
     """
     velocity, omega = state[:, :2], state[:, 2]
     mean = velocity.mean((-2, -1))
+    s = spectrum_of(grid, state.device)
+    u, v = s.forward(velocity).unbind(1)
+    power = (s.odd * (s.ikx * u + s.iky * v)).abs().square()
+    # Twice what stands for two; the least number keeps the slope finite at 0.
+    squares = 2 * power.sum((-2, -1)) - power[..., 0].sum(-1)
     result = {
-        "momentum_x": mean[:, 0],
-        "momentum_y": mean[:, 1],
         "energy": velocity.square().sum(1).mean((-2, -1)) / 2,
         "enstrophy": omega.square().mean((-2, -1)) / 2,
+        "momentum_x": mean[:, 0],
+        "momentum_y": mean[:, 1],
+        "divergence": (squares + torch.finfo(torch.float64).tiny).sqrt(),
     }
     if state.shape[1] > 3:
         result["tracer"] = state[:, 3].mean((-2, -1))
@@ -148,4 +156,11 @@ def weak_rates(
     for index, one in enumerate(state):
         which = media[index if len(media) > 1 else 0]
         found.append(rates(which, spectrum, spectrum.decompose(one)))
-    return {name: torch.stack([one[name] for one in found]) for name in found[0]}
+    changes = {name: torch.stack([one[name] for one in found]) for name in found[0]}
+    return in_order(system, changes)
+
+
+def in_order(system: FlowSystem, changes: Budget) -> Budget:
+    """Return the changes of all invariants of a system; the divergence stays 0."""
+    zero = torch.zeros_like(changes["energy"])
+    return {i.name: changes.get(i.name, zero) for i in system.invariants}

@@ -10,6 +10,7 @@ from pde_sym.errors import SimulationError
 from pde_sym.grid import PeriodicGrid
 from pde_sym.systems.base import Budget
 from pde_sym.systems.flow import FlowSystem
+from pde_sym.systems.flow_budgets import BUDGETS, TRACER_BUDGETS, in_order
 from pde_sym.systems.flow_dynamics import (
     Amplitudes,
     Medium,
@@ -114,9 +115,10 @@ class FlowSolver:
             states.append(following)
             budgets.append(change)
         self._frames += 1
-        names = [invariant.name for invariant in self._system.invariants]
         changes = torch.stack(budgets, dim=1)
-        return torch.stack(states), dict(zip(names, changes, strict=True))
+        names = (*BUDGETS, *TRACER_BUDGETS)[: len(changes)]
+        named = dict(zip(names, changes, strict=True))
+        return torch.stack(states), in_order(self._system, named)
 
     def _advance(
         self, state: Tensor, index: int, compiled: bool

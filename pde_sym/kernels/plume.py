@@ -8,6 +8,7 @@ give way to the fast transform.
 import math
 
 import numpy as np
+import torch
 from numba import njit
 from numpy.typing import NDArray
 from rocket_fft.lowlevel import dct
@@ -36,26 +37,21 @@ class CompiledBox:
         self._numbers = (float(box.viscosity), float(box.wall), p.dx, p.dy)
 
     def advance(
-        self, smoke: Array, faces: Faces, dt: float, steps: int, most: int
-    ) -> tuple[Array, Array, Array, Array, float]:
-        """Return smoke, u, v, the change of the budgets and the time that was reached.
+        self, smoke: Tensor, faces: Faces, dt: float, steps: int, most: int
+    ) -> tuple[Tensor, Faces, Tensor, float]:
+        """Return smoke, velocity, change of the budgets and the time that was reached.
 
         `steps` is a fixed number of steps, or 0 for the bound of `largest_step`; the
         time falls short of dt where more than `most` steps of that size are needed.
         """
-        s, u, v = smoke.copy(), faces.u.numpy().copy(), faces.v.numpy().copy()
+        s, u, v = (np.array(part.numpy(), order="C") for part in (smoke, *faces))
         budget = np.zeros(2)
         reached = _advance(
             s, u, v, budget, dt, steps, most,
             self._forces, self._numbers, self._solve, self._solid,
         )  # fmt: skip
-        return s, u, v, budget, reached
-
-    def project(self, faces: Faces) -> tuple[Array, Array]:
-        """Return Q w on the faces."""
-        u, v = faces.u.numpy().copy(), faces.v.numpy().copy()
-        _project(u, v, self._solve, self._solid, self._numbers[2], self._numbers[3])
-        return u, v
+        tensor = torch.from_numpy
+        return tensor(s), Faces(tensor(u), tensor(v)), tensor(budget), reached
 
 
 @njit(cache=True)
@@ -149,10 +145,10 @@ def _divergence(u, v, dx, dy):
 def _potential(divergence, inverse):
     """Return ``(D G)^+ d`` by cosine transforms along both axes."""
     spectrum, result = np.empty_like(divergence), np.empty_like(divergence)
-    axes, second, third = np.arange(2), np.int64(2), np.int64(3)
-    dct(divergence, spectrum, axes, second, 1.0, False, np.int64(1))
+    axes = np.arange(2)
+    dct(divergence, spectrum, axes, 2, 1.0, False, 1)  # type: ignore
     spectrum *= inverse
-    dct(spectrum, result, axes, third, 1.0, False, np.int64(1))
+    dct(spectrum, result, axes, 3, 1.0, False, 1)  # type: ignore
     return result
 
 

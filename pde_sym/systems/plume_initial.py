@@ -37,9 +37,9 @@ class Puffs(InitialLaw):
     """Largest width, in the same units."""
     speed: float = Field(default=1.0, ge=0.0, le=1e4)
     """Root mean square of the velocity, in lengths per time."""
-    modes: int = Field(default=5, ge=2, le=64)
+    modes: int = Field(default=6, ge=2, le=64)
     """Largest wavenumber of the stream function, in half periods per box."""
-    slope: float = Field(default=3.0, ge=0.0, le=10.0)
+    slope: float = Field(default=2.0, ge=0.0, le=10.0)
     """Decay exponent of its amplitudes."""
     field: ArrayFile | None = None
     """Own smoke, (x, y) for all or (n, x, y), in place of the puffs."""

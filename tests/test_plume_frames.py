@@ -146,6 +146,25 @@ def test_puffs_are_the_same_functions_on_every_grid() -> None:
     assert np.abs(StillAir().sample(GRID, np.random.default_rng(0))).max() == 0
 
 
+def test_initial_states_go_around_the_obstacle() -> None:
+    """Nothing is in the solid from the first frame on, and budgets start at once."""
+    solid = Obstacle(strength=0.2, x=0.6)
+    system, rng = Plume(breaking=(solid,)), np.random.default_rng(5)
+    drawn = system.sample_initial(LAW, GRID, rng)
+    cells = solid.pattern(GRID) != 0
+    assert not drawn[:, cells].any()
+    plain = Plume().sample_initial(LAW, GRID, np.random.default_rng(5))
+    np.testing.assert_array_equal(plain, LAW.sample(GRID, np.random.default_rng(5)))
+    np.testing.assert_array_equal(drawn[0, ~cells], plain[0, ~cells])
+    jumps = {}
+    for name, start in (("around", drawn), ("through", plain)):
+        state = torch.from_numpy(start)[None]
+        phi = system.solver(GRID, drawn_environment(system, GRID), 1e-4)
+        change = (phi(state) - state)[:, 1:]
+        jumps[name] = relative_difference(change + state[:, 1:], state[:, 1:])
+    assert jumps["around"] < 1e-2 < 0.1 < jumps["through"]
+
+
 def test_systems_survive_json() -> None:
     system = Plume(breaking=BUSY, viscosity=0.5, walls="stick")
     again = Plume.model_validate_json(system.model_dump_json())

@@ -45,7 +45,7 @@ def random_solid(grid: WalledGrid, seed: int) -> torch.Tensor:
         distance = np.hypot(x - centre[0], y - centre[1])
         solid = distance < rng.uniform(0.05, 0.4)
     elif seed % 4 == 2:
-        solid = rng.uniform(size=grid.shape) < 0.2
+        solid = rng.uniform(size=grid.shape) < min(0.2, 3.2 / grid.shape[0])
     else:
         solid = np.abs(x - 0.5) < 0.1
     return torch.from_numpy(solid)

@@ -69,8 +69,8 @@ class Plume(System):
         Inflow,
         Obstacle,
     )
-    default_dt: ClassVar[float] = 0.02
-    """Frame spacing on a box of length 1 with rms speed 1."""
+    default_dt: ClassVar[float] = 0.01
+    """Frame spacing on a box of length 1 with rms speed 1: smoke changes by 10 %."""
     initial_laws: ClassVar[tuple[type[InitialLaw], ...]] = (Puffs, StillAir)
     invariants: ClassVar[tuple[Invariant, ...]] = (
         Invariant("smoke", "L^2", "int s"),
@@ -140,6 +140,27 @@ class Plume(System):
             drawn = _turned(drawn, turns)
             drawn[:2] *= 1 + direction.imbalance * (2 * turns / 3 - 1)
         return drawn
+
+    def sample_initial(
+        self,
+        law: InitialLaw,
+        grid: PeriodicGrid,
+        generator: np.random.Generator,
+        index: int = 0,
+    ) -> NDArray[np.float64]:
+        """Draw a state ``(3, x, y)`` that goes around the obstacle.
+
+        An obstacle that is turned at random is unknown here: the first step then
+        removes what flows into it.
+        """
+        drawn = super().sample_initial(law, grid, generator, index)
+        obstacle, direction = self.term(Obstacle), self.term(BuoyancyDirection)
+        turned = direction is not None and direction.turned
+        if obstacle is None or obstacle.strength == 0 or turned:
+            return drawn
+        from pde_sym.systems.plume_solver import around
+
+        return around(obstacle.pattern(grid), drawn, grid)
 
     def solver(self, grid: PeriodicGrid, environment: "Tensor", dt: float) -> Solver:
         from pde_sym.systems.plume_solver import PlumeSolver

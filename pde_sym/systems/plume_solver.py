@@ -2,7 +2,9 @@
 
 import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pde_sym.errors import InputError, SimulationError
@@ -11,6 +13,8 @@ from pde_sym.projection import Faces, Projection, centres_of
 from pde_sym.systems.base import Budget
 from pde_sym.systems.plume import Plume
 from pde_sym.systems.plume_dynamics import Box, budget_rates, largest_step, step
+
+Array = NDArray[np.float64]
 
 BUDGETS = ("smoke", "energy")
 MAX_STEPS = 100_000
@@ -169,6 +173,18 @@ class PlumeSolver:
                     f"trajectory {index}: {name} is not finite at time {time:.3g} of "
                     "the frame"
                 )
+
+
+def around(solid: Array, state: Array, grid: PeriodicGrid) -> Array:
+    """Return a state ``(3, x, y)`` without smoke in solid cells or flow into them."""
+    if not isinstance(grid, WalledGrid):
+        raise InputError(
+            f"plume: expected a grid with walls, got {type(grid).__name__}"
+        )
+    mask, given = torch.from_numpy(solid != 0), torch.from_numpy(state)
+    projection = Projection(grid, mask)
+    velocity = centres_of(projection(projection.faces_of(given[1:])))
+    return torch.cat([(given[0] * ~mask)[None], velocity]).numpy()
 
 
 def measure(state: Tensor, grid: PeriodicGrid) -> Budget:

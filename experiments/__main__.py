@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": ("experiments.evaluate", "errors, defects and drift of a surrogate"),
     "plot": ("experiments.plot", "draw a figure of evaluated surrogates"),
     "report": ("experiments.report", "one self-contained page on several surrogates"),
+    "bench": ("experiments.bench", "our solvers against their floor and other codes"),
 }
 """Command -> module with `add_arguments` and `run`, and one line of help."""
 

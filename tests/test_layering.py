@@ -20,6 +20,9 @@ ALLOWED = {
         "pde_sym/kernels/kdv_budgets.py",
         "pde_sym/kernels/kdv_flux.py",
         "pde_sym/kernels/plume.py",
+        "pde_sym/kernels/rigid_body.py",
+        "pde_sym/kernels/rigid_body_exact.py",
+        "pde_sym/kernels/transforms.py",
     ),
 }
 """Library -> the only modules that import it."""

@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pde_sym.etdrk4 import etdrk4_coefficients
-from pde_sym.kernels.flow_rate import Plan, rate, row, to_grid, to_modes, velocity
+from pde_sym.kernels.flow_rate import (
+    Plan,
+    place,
+    rate,
+    row,
+    to_grid,
+    to_modes,
+    velocity,
+)
 from pde_sym.systems.flow_dynamics import Amplitudes, Medium, Spectrum
 
 Real = NDArray[np.float64]
@@ -122,16 +130,24 @@ def _stacked(linear: NDArray[Any], dt: float) -> NDArray[Any]:
 
 
 @njit(cache=True)
+def _copy(source, target) -> None:
+    """Copy a field; the loop compiles faster than an assignment of slices."""
+    for x in range(source.shape[0]):
+        for y in range(source.shape[1]):
+            target[x, y] = source[x, y]
+
+
+@njit(cache=True)
 def _decompose(state, plan, grid, hat):
     rows, columns = plan.inverse_square.shape
     nx = grid.shape[1]
     count = 3 if plan.has_tracer else 2
-    grid[:2] = state[:2]
-    if plan.has_tracer:
-        grid[2] = state[3]
+    for f in range(count):
+        _copy(state[f + f // 2], grid[f])
     to_modes(count, plan, grid, hat)
     fields = np.empty((count - 1, rows, columns), dtype=np.complex128)
-    mean = np.array([hat[0, 0, 0].real, hat[1, 0, 0].real])
+    mean = np.empty(2)
+    mean[0], mean[1] = hat[0, 0, 0].real, hat[1, 0, 0].real
     speed = strain = carried = gradient = 0.0
     for i in range(rows):
         r, kx = row(i, rows, nx), plan.kx[i]
@@ -216,7 +232,7 @@ def _compose(y, q, plan, grid, hat, state) -> None:
     velocity(y, q, plan, hat)
     hat[0, 0, 0], hat[1, 0, 0] = q[0], q[1]
     for f in range(len(y)):
-        for i in range(rows):
-            hat[2 + f, row(i, rows, nx), :columns] = y[f, i]
+        place(y[f], hat[2 + f])
     to_grid(2 + len(y), plan, grid, hat)
-    state[:] = grid[: 2 + len(y)]
+    for f in range(2 + len(y)):
+        _copy(grid[f], state[f])

@@ -63,6 +63,15 @@ def row(i: int, rows: int, nx: int) -> int:
 
 
 @njit(cache=True)
+def place(field, hat) -> None:
+    """Set the kept modes of one field in the half spectrum."""
+    rows, columns = field.shape
+    for i in range(rows):
+        for j in range(columns):
+            hat[row(i, rows, hat.shape[0]), j] = field[i, j]
+
+
+@njit(cache=True)
 def to_grid(count, plan, grid, hat) -> None:
     """Transform the first `count` fields of `hat`, whose kept modes are set."""
     rows, columns = plan.inverse_square.shape
@@ -115,7 +124,8 @@ def rate(fields, rest, plan, grid, hat, out, rest_out) -> None:
     nx = hat.shape[1]
     varies, forced = plan.excess.size > 0, plan.coriolis.size + plan.brake.size > 0
     energy, square, gradient = velocity(fields, rest, plan, hat)
-    rest_out[:] = 0.0
+    for k in range(rest_out.size):
+        rest_out[k] = 0.0
     rest_out[2], rest_out[3] = rest[0] + plan.wind_x, rest[1] + plan.wind_y
     rest_out[4], rest_out[5] = -mean_drag * rest[0], -mean_drag * rest[1]
     rest_out[6] = -nu * square - drag * energy
@@ -131,8 +141,7 @@ def rate(fields, rest, plan, grid, hat, out, rest_out) -> None:
                 hat[3, r, j] = 1j * plan.ky[j] * u + ikx * v
         count = 4
     if plan.has_tracer:
-        for i in range(rows):
-            hat[count, row(i, rows, nx), :columns] = fields[1, i]
+        place(fields[1], hat[count])
         count += 1
     to_grid(count, plan, grid, hat)
     if varies or forced or plan.has_tracer:

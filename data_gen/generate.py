@@ -70,6 +70,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--{split}", **number, default=count, help=f"trajectories ({count})"
         )
+    parser.add_argument(
+        "--split-by",
+        choices=("trajectory", "time"),
+        help="trajectory: each split has its own; time: valid and test go on where "
+        "train and valid end (trajectory)",
+    )
+    parser.add_argument(
+        "--gap", **number, help="frames left out between splits by time (0)"
+    )
     parser.add_argument("--seed", **number, help="root of all random numbers (0)")
     parser.add_argument(
         "--environment",
@@ -100,6 +109,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     options = ("resolution", "frames", "dt", "seed", "environment", "dtype")
+    options += ("split_by", "gap")
     recipe = resolve(
         arguments.system,
         arguments.breaks,

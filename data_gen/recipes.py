@@ -46,6 +46,11 @@ class Recipe(Frozen):
     Given when absent and strengths vary, else hidden."""
     strengths: dict[str, tuple[float, float]] = Field(default_factory=dict)
     """Breaking terms whose strength is drawn per trajectory, uniform in that range."""
+    split_by: Literal["trajectory", "time"] = "trajectory"
+    """trajectory: each split has its own; time: valid and test go on where train and
+    valid end, from the same initial states."""
+    gap: int = Field(default=0, ge=0)
+    """Frames that are left out between the splits when they are by time."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Root of all random numbers."""
     dtype: Literal["float32", "float64"] = "float32"
@@ -86,6 +91,8 @@ class Recipe(Frozen):
                 )
             # The lower end has the same limits as a strength of its own.
             type(term).model_validate({**term.model_dump(), "strength": low})
+        if self.gap and self.split_by == "trajectory":
+            raise ValueError(f"gap={self.gap}: expected 0 unless split_by is time")
         if self.strengths and self.environment == "hidden":
             raise ValueError(
                 "strengths that vary are a given field: expected environment given, "
@@ -131,10 +138,20 @@ class Recipe(Frozen):
         assert self.dt is not None
         return self.dt
 
-    @property
-    def times(self) -> np.ndarray:
-        """Time of each frame."""
-        return np.arange(self.frames) * self.frame_spacing
+    def first_frame(self, split: Split) -> int:
+        """Return the frame that a split starts with, counted from the initial state."""
+        if self.split_by == "trajectory":
+            return 0
+        return split.spawn_index * (self.frames + self.gap)
+
+    def source(self, split: Split) -> Split:
+        """Return the split whose random numbers a split has."""
+        return split if self.split_by == "trajectory" else Split.TRAIN
+
+    def times(self, split: Split) -> np.ndarray:
+        """Return the time of each frame since the initial state."""
+        frames = np.arange(self.frames) + self.first_frame(split)
+        return frames * self.frame_spacing
 
 
 class Cost(Frozen):
@@ -176,11 +193,18 @@ def estimate(recipe: Recipe, counts: dict[Split, int]) -> Cost:
     constants = recipe.dynamics.environment_fields.num_channels * points
     series = 2 * len(recipe.system.invariants) * recipe.frames * 8
     largest = min(recipe.shard_size, max(counts.values()))
+    # Frames before the stored ones are held too.
+    longest = recipe.frames + max(recipe.first_frame(s) for s, n in counts.items() if n)
+    held = recipe.system.fields.num_channels * points * longest + constants
     return Cost(
         disk_bytes=total * (itemsize * (states + constants) + series),
         # Frames and their stack in float64, then array, file and image on the way out.
-        memory_bytes=largest * (16 + 4 * itemsize) * (states + constants),
-        point_steps=total * points * (recipe.frames - 1),
+        memory_bytes=largest * (16 + 4 * itemsize) * held,
+        point_steps=points
+        * sum(
+            count * (recipe.first_frame(split) + recipe.frames - 1)
+            for split, count in counts.items()
+        ),
     )
 
 

@@ -25,19 +25,20 @@ def make_shard(recipe: Recipe, split: Split, start: int, count: int) -> Shard:
     InputError
         When recipe and grid do not fit.
     """
-    indices = range(start, start + count)
+    indices, source = range(start, start + count), recipe.source(split)
+    first = recipe.first_frame(split)
     initial = np.stack(
         [
             recipe.system.sample_initial(
                 recipe.law,
                 recipe.grid,
-                generator(recipe.seed, split, i, Stream.INITIAL),
+                generator(recipe.seed, source, i, Stream.INITIAL),
                 i,
             )
             for i in indices
         ]
     )
-    environment = _environment(recipe, split, indices)
+    environment = _environment(recipe, source, indices)
     try:
         with one_thread():
             result = simulate(
@@ -46,7 +47,7 @@ def make_shard(recipe: Recipe, split: Split, start: int, count: int) -> Shard:
                 torch.from_numpy(initial),
                 torch.from_numpy(environment),
                 dt=recipe.frame_spacing,
-                num_frames=recipe.frames,
+                num_frames=first + recipe.frames,
             )
     except SimulationError as error:
         raise SimulationError(
@@ -54,19 +55,25 @@ def make_shard(recipe: Recipe, split: Split, start: int, count: int) -> Shard:
         ) from error
     # What overflows in float32 is refused by the store, which names it.
     with np.errstate(over="ignore"):
-        states = result.states.numpy().astype(recipe.dtype)
+        states = result.states[:, first:].numpy().astype(recipe.dtype)
     return Shard(
         states=states,
         fields=recipe.system.fields,
         environment=environment.astype(recipe.dtype),
         environment_fields=recipe.dynamics.environment_fields,
         environment_kind=recipe.environment_kind,
-        times=recipe.times,
+        times=recipe.times(split),
         grid=recipe.grid,
         scalars=scalars_of(recipe),
         strengths=_per_trajectory(recipe, environment),
-        invariants={name: v.numpy() for name, v in result.invariants.items()},
-        budgets={name: v.numpy() for name, v in result.budgets.items()},
+        invariants={
+            name: v[:, first:].numpy() for name, v in result.invariants.items()
+        },
+        budgets={
+            # From the first stored frame on.
+            name: (v[:, first:] - v[:, first : first + 1]).numpy()
+            for name, v in result.budgets.items()
+        },
         system=recipe.system.kind,
         config=recipe.model_dump(mode="json"),
     )

@@ -67,9 +67,10 @@ def verify(folder: Path) -> dict[str, Any]:
     _check_files(folder, manifest)
     stored = budget = 0.0
     with progress("verifying", len(manifest.shards), "files") as finished:
-        for reader in open_entries(folder, manifest.shards):
+        readers = open_entries(folder, manifest.shards)
+        for entry, reader in zip(manifest.shards, readers, strict=True):
             reader.check_schema()
-            _check_header(reader, recipe, manifest)
+            _check_header(reader, recipe, manifest, entry.split)
             shard = reader.load()
             stored = max(stored, _check_invariants(reader.path, shard, recipe))
             budget = max(budget, _check_budgets(reader.path, shard, recipe))
@@ -102,7 +103,9 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
             raise DataError(f"{path}: not listed in {MANIFEST}; clients would read it")
 
 
-def _check_header(reader: ShardReader, recipe: Recipe, manifest: Manifest) -> None:
+def _check_header(
+    reader: ShardReader, recipe: Recipe, manifest: Manifest, split: Split
+) -> None:
     for what, found, expected in (
         ("config", reader.config, manifest.config),
         ("fields", reader.fields, recipe.system.fields),
@@ -113,7 +116,7 @@ def _check_header(reader: ShardReader, recipe: Recipe, manifest: Manifest) -> No
         ),
         ("environment", reader.environment_kind, recipe.environment_kind),
         ("grid", reader.grid, recipe.grid),
-        ("times", reader.times.tolist(), recipe.times.tolist()),
+        ("times", reader.times.tolist(), recipe.times(split).tolist()),
         ("scalars", reader.scalars, scalars_of(recipe)),
     ):
         if found != expected:

@@ -221,7 +221,6 @@ def _advance(y, q, c, cq, number, plan, grid, hat, state) -> None:
 def _compose(y, q, plan, grid, hat, state) -> None:
     """Set the fields of a state; the frame of the mean flow has moved by q[2:4]."""
     rows, columns = plan.inverse_square.shape
-    nx = hat.shape[1]
     if not plan.pinned:
         for i in range(rows):
             for j in range(columns):

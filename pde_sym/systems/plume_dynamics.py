@@ -25,16 +25,16 @@ VISCOUS = 1.6
 
 @dataclass(frozen=True)
 class Box:
-    """One box with everything that acts in it.
+    """One box, or several with the same solid, with everything that acts in them.
 
     Parameters
     ----------
     projection
         The projection of the box with its solids.
     lift
-        Force per unit of smoke at the centres, ``(2, N_x, N_y)``.
+        Force per unit of smoke at the centres, ``(.., 2, N_x, N_y)``.
     inflow
-        Rate at which smoke comes in, ``(N_x, N_y)``.
+        Rate at which smoke comes in, ``(.., N_x, N_y)``.
     viscosity
         nu.
     wall
@@ -119,7 +119,7 @@ def rates(box: Box, smoke: Tensor, faces: Faces) -> tuple[Tensor, Faces]:
     turned = faces.mirrored
     u = momentum_rate(faces, box.viscosity, box.wall, (dx, dy))
     v = momentum_rate(turned, box.viscosity, box.wall, (dy, dx)).transpose(-1, -2)
-    fx, fy = box.lift[0] * smoke, box.lift[1] * smoke
+    fx, fy = (lift * smoke for lift in box.lift.unbind(-3))
     u = u + pad((fx[..., 1:, :] + fx[..., :-1, :]) / 2, (0, 0, 1, 1))
     v = v + pad((fy[..., 1:] + fy[..., :-1]) / 2, (1, 1))
     along_y = smoke_rate(smoke.transpose(-1, -2), turned.u, dy).transpose(-1, -2)
@@ -127,14 +127,15 @@ def rates(box: Box, smoke: Tensor, faces: Faces) -> tuple[Tensor, Faces]:
 
 
 def step(
-    box: Box, smoke: Tensor, faces: Faces, h: float
+    box: Box, smoke: Tensor, faces: Faces, h: Tensor
 ) -> tuple[Tensor, Faces, Tensor]:
-    """Return smoke, velocity and the change of the budgets after one step.
+    """Return smoke, velocity and the change of the budgets after a step h, ``(..)``.
 
     The third-order Runge-Kutta method of Shu and Osher (1988, J. Comput. Phys. 77, eq.
     2.18), all of whose stages are means of Euler steps and are projected.
     """
     s, w, stage_budgets = smoke, faces, []
+    changes, h = h[..., None], h[..., None, None]
     for kept in (0.0, 3 / 4, 1 / 3):
         rate_s, rate_w = rates(box, s, w)
         stage_budgets.append(budget_rates(box, s, centres_of(w)))
@@ -143,7 +144,7 @@ def step(
         v = kept * faces.v + (1 - kept) * (w.v + h * rate_w.v)
         w = box.projection(Faces(u, v))
     first, second, third = stage_budgets
-    return s, w, h * (first + second + 4 * third) / 6
+    return s, w, changes * (first + second + 4 * third) / 6
 
 
 def budget_rates(box: Box, smoke: Tensor, velocity: Tensor) -> Tensor:
@@ -157,7 +158,7 @@ def budget_rates(box: Box, smoke: Tensor, velocity: Tensor) -> Tensor:
     turned = velocity[..., 1, :, :].transpose(-1, -2)
     loss = loss + _square_gradient(turned, box.wall, (p.dy, p.dx))
     energy = work.sum((-2, -1)) - box.viscosity * loss
-    inflow = box.inflow.sum().expand_as(energy)
+    inflow = box.inflow.sum((-2, -1)).expand_as(energy)
     return p.dx * p.dy * torch.stack([inflow, energy], dim=-1)
 
 
@@ -173,23 +174,25 @@ def _square_gradient(u: Tensor, wall: float, spacing: tuple[float, float]) -> Te
     return total
 
 
-def largest_step(box: Box, smoke: Tensor, faces: Faces, remaining: float) -> float:
-    """Return the longest step that a state of one trajectory allows.
+def largest_step(box: Box, smoke: Tensor, faces: Faces, remaining: Tensor) -> Tensor:
+    """Return the longest step that each state allows, at most `remaining`, ``(..)``.
 
     With V the largest flow out of a cell over its volume and F the largest rate at
     which the lift can raise it, ``h (V + h F) = COURANT``. Both are maxima over cells
-    of sums over the axes, which turns and flips leave alone.
+    of sums over the axes, which turns and flips leave alone. A state that is not
+    finite allows no step at all.
     """
     dx, dy = box.projection.dx, box.projection.dy
     u, v = faces.u.abs(), faces.v.abs()
-    out = (u[1:] + u[:-1]) / (2 * dx) + (v[:, 1:] + v[:, :-1]) / (2 * dy)
-    most = smoke.abs() + remaining * box.inflow
-    pull = most * (box.lift[0].abs() / dx + box.lift[1].abs() / dy)
-    speed, force = float(out.max()), float(pull.max())
-    root = speed + (speed**2 + 4 * COURANT * force) ** 0.5
-    advective = 2 * COURANT / root if root > 0 else remaining
+    out = (u[..., 1:, :] + u[..., :-1, :]) / (2 * dx)
+    out = out + (v[..., 1:] + v[..., :-1]) / (2 * dy)
+    most = smoke.abs() + remaining[..., None, None] * box.inflow
+    lift_x, lift_y = box.lift.abs().unbind(-3)
+    pull = most * (lift_x / dx + lift_y / dy)
+    speed, force = out.amax((-2, -1)), pull.amax((-2, -1))
+    root = speed + (speed**2 + 4 * COURANT * force).sqrt()
     stiffness = 4 * box.viscosity * (1 / dx**2 + 1 / dy**2)
-    # A state that is not finite allows no step at all.
-    if not root < float("inf"):
-        return 0.0
-    return min(advective, VISCOUS / stiffness if stiffness else remaining, remaining)
+    longest = torch.minimum(2 * COURANT / root, remaining)
+    if stiffness:
+        longest = longest.clamp(max=VISCOUS / stiffness)
+    return torch.where(root < torch.inf, longest, 0.0)

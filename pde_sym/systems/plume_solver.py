@@ -1,6 +1,10 @@
 """The step of the smoke plume over one frame, with its budgets."""
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -14,7 +18,12 @@ from pde_sym.systems.base import Budget
 from pde_sym.systems.plume import Plume
 from pde_sym.systems.plume_dynamics import Box, budget_rates, largest_step, step
 
+if TYPE_CHECKING:
+    from pde_sym.kernels.plume import CompiledBox
+
 Array = NDArray[np.float64]
+Advanced: TypeAlias = tuple[Tensor, Faces, Tensor, Tensor]
+"""Smoke, velocity, change of the budgets and time that was reached, of a batch."""
 
 BUDGETS = ("smoke", "energy")
 MAX_STEPS = 100_000
@@ -105,11 +114,8 @@ class PlumeSolver:
         self._boxes = boxes_of(system, grid, environment)
         self._fields = system.fields
         on_cpu = environment.device.type == "cpu"
-        self._compiled = None
-        if on_cpu if compiled is None else compiled:
-            from pde_sym.kernels.plume import CompiledBox
-
-            self._compiled = [CompiledBox(box) for box in self._boxes]
+        is_compiled = on_cpu if compiled is None else compiled
+        self._compiled = _compiled(self._boxes) if is_compiled else []
 
     def __call__(self, state: Tensor) -> Tensor:
         return self.step(state)[0]
@@ -123,56 +129,95 @@ class PlumeSolver:
             When a field is not finite, or too many steps are needed; it names
             trajectory, field and time within the frame.
         """
-        states, budgets = [], []
-        for index, one in enumerate(state.double()):
-            which = index if len(self._boxes) > 1 else 0
-            self._check_finite(one, index, 0.0)
-            smoke, faces, change, reached = self._advance(one, which)
-            following = torch.cat([smoke[None], centres_of(faces)])
-            self._check_finite(following, index, reached)
-            if reached < self._dt:
-                raise SimulationError(
-                    f"trajectory {index} needs more than {MAX_STEPS} steps per frame "
-                    f"at time {reached:.3g} of the frame: its velocity or the lift is "
-                    "too large; lower dt, the strengths or the viscosity"
-                )
-            states.append(following)
-            budgets.append(change)
-        changes = torch.stack(budgets, dim=1)
-        return torch.stack(states), dict(zip(BUDGETS, changes, strict=True))
-
-    def _advance(
-        self, state: Tensor, which: int
-    ) -> tuple[Tensor, Faces, Tensor, float]:
-        """Return smoke, velocity on the faces, budgets and the time that is reached."""
-        box = self._boxes[which]
-        smoke, faces = state[0], box.projection(box.projection.faces_of(state[1:]))
-        if self._compiled is not None:
-            return self._compiled[which].advance(
-                smoke, faces, self._dt, self._steps, MAX_STEPS
+        state = state.double()
+        self._check_finite(state, torch.zeros(len(state)))
+        following, changes = torch.empty_like(state), state.new_empty(len(state), 2)
+        reached = state.new_empty(len(state))
+        for where, advance in self._groups(len(state)):
+            smoke, faces, changes[where], reached[where] = advance(state[where])
+            following[where] = torch.cat([smoke[:, None], centres_of(faces)], dim=1)
+        self._check_finite(following, reached)
+        if bool((reached < self._dt).any()):
+            index = int((reached < self._dt).nonzero()[0])
+            raise SimulationError(
+                f"trajectory {index} needs more than {MAX_STEPS} steps per frame at "
+                f"time {reached[index]:.3g} of the frame: its velocity or the lift is "
+                "too large; lower dt, the strengths or the viscosity"
             )
-        change = smoke.new_zeros(2)
-        remaining, left, taken = self._dt, self._steps, 0
-        while remaining > 0:
-            if not self._steps:
+        return following, dict(zip(BUDGETS, changes.unbind(1), strict=True))
+
+    def _groups(self, number: int) -> list[tuple[list[int], Callable[..., Advanced]]]:
+        """Return who advances together, and how; see `Advanced`."""
+        one_for_all = len(self._boxes) == 1
+        which = [0 if one_for_all else index for index in range(number)]
+        if self._compiled:
+            # Each by itself, so that no result depends on the batch by a bit.
+            return [([i], partial(self._alone, box)) for i, box in enumerate(which)]
+        members: dict[int, list[int]] = {}
+        for index, box in enumerate(which):
+            members.setdefault(id(self._boxes[box].projection), []).append(index)
+        return [
+            (where, partial(self._together, [self._boxes[which[i]] for i in where]))
+            for where in members.values()
+        ]
+
+    def _alone(self, which: int, state: Tensor) -> Advanced:
+        """Advance one trajectory in compiled loops."""
+        box, compiled = self._boxes[which], self._compiled[which]
+        faces = box.projection(box.projection.faces_of(state[0, 1:]))
+        smoke, (u, v), change, reached = compiled.advance(
+            state[0, 0], faces, self._dt, self._steps, MAX_STEPS
+        )
+        return smoke[None], Faces(u[None], v[None]), change, state.new_tensor(reached)
+
+    def _together(self, boxes: list[Box], state: Tensor) -> Advanced:
+        """Advance a batch; those that have arrived go on with steps of length 0."""
+        box = _side_by_side(boxes)
+        smoke = state[:, 0]
+        faces = box.projection(box.projection.faces_of(state[:, 1:]))
+        change = state.new_zeros(len(state), 2)
+        remaining, taken = state.new_full((len(state),), self._dt), 0
+        while bool((remaining > 0).any()):
+            if self._steps:
+                left = torch.full_like(remaining, self._steps - taken)
+            else:
                 largest = largest_step(box, smoke, faces, remaining)
-                if not largest * (MAX_STEPS - taken) >= remaining:
-                    return smoke, faces, change, self._dt - remaining
-                left = math.ceil(remaining / largest)
+                enough = largest * (MAX_STEPS - taken) >= remaining
+                if not bool(enough.all()):
+                    remaining = torch.where(enough, 0.0, remaining)
+                    break
+                left = torch.where(remaining > 0, (remaining / largest).ceil(), 1.0)
             h = remaining / left
             smoke, faces, part = step(box, smoke, faces, h)
             change = change + part
-            remaining = remaining - h if left > 1 else 0.0
-            left, taken = left - 1, taken + 1
-        return smoke, faces, change, self._dt
+            remaining = torch.where(left > 1, remaining - h, 0.0)
+            taken += 1
+        return smoke, faces, change, self._dt - remaining
 
-    def _check_finite(self, state: Tensor, index: int, time: float) -> None:
+    def _check_finite(self, state: Tensor, times: Tensor) -> None:
         for name, part in self._fields.slices().items():
-            if not bool(state[part].isfinite().all()):
+            finite = state[:, part].isfinite().flatten(1).all(1)
+            if not bool(finite.all()):
+                index = int(finite.logical_not().nonzero()[0])
                 raise SimulationError(
-                    f"trajectory {index}: {name} is not finite at time {time:.3g} of "
-                    "the frame"
+                    f"trajectory {index}: {name} is not finite at time "
+                    f"{times[index]:.3g} of the frame"
                 )
+
+
+def _compiled(boxes: list[Box]) -> "list[CompiledBox]":
+    from pde_sym.kernels.plume import CompiledBox
+
+    return [CompiledBox(box) for box in boxes]
+
+
+def _side_by_side(boxes: list[Box]) -> Box:
+    """Return boxes with one projection as one, with lift and inflow in a batch."""
+    return replace(
+        boxes[0],
+        lift=torch.stack([box.lift for box in boxes]),
+        inflow=torch.stack([box.inflow for box in boxes]),
+    )
 
 
 def around(solid: Array, state: Array, grid: PeriodicGrid) -> Array:

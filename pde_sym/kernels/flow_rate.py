@@ -144,11 +144,8 @@ def rate(fields, rest, plan, grid, hat, out, rest_out) -> None:
         place(fields[1], hat[count])
         count += 1
     to_grid(count, plan, grid, hat)
-    if varies or forced or plan.has_tracer:
-        _products(plan, grid, rest_out)
-        count = 2 * (1 + varies + forced + plan.has_tracer)
-    else:
-        _plain_products(plan, grid)
+    _products(plan, grid, rest_out)
+    count = 2 * (1 + varies + forced + plan.has_tracer)
     to_modes(count, plan, grid, hat)
     for i in range(rows):
         r, kx = row(i, rows, nx), plan.kx[i]
@@ -170,50 +167,56 @@ def rate(fields, rest, plan, grid, hat, out, rest_out) -> None:
 
 
 @njit(cache=True)
-def _plain_products(plan, grid) -> None:
-    """Put ``u v`` and ``u^2 - v^2`` in the place of u and v."""
-    wind_x, wind_y = (plan.wind_x, plan.wind_y) if plan.pinned else (0.0, 0.0)
-    for x in range(grid.shape[1]):
-        for y in range(grid.shape[2]):
-            u, v = grid[0, x, y] + wind_x, grid[1, x, y] + wind_y
-            grid[0, x, y] = u * v
-            grid[1, x, y] = (u - v) * (u + v)
-
-
-@njit(cache=True)
 def _products(plan, grid, rest_out) -> None:
     """Put products, stress, force and fluxes of the tracer in the place of fields.
 
     The dissipation of stress and obstacle is summed on the way.
     """
     wind_x, wind_y = (plan.wind_x, plan.wind_y) if plan.pinned else (0.0, 0.0)
-    varies, turns, brakes = plan.excess.size, plan.coriolis.size, plan.brake.size
-    lost, b = 0.0, 0.0
+    first = 4 if plan.excess.size > 0 else 2
+    forced = plan.coriolis.size + plan.brake.size > 0
+    lost = 0.0
     for x in range(grid.shape[1]):
-        for y in range(grid.shape[2]):
-            u, v, at = grid[0, x, y], grid[1, x, y], 2
-            if plan.has_tracer:
-                b = grid[4 if varies else 2, x, y]
-            cu, cv = u + wind_x, v + wind_y
-            grid[0, x, y] = cu * cv
-            grid[1, x, y] = (cu - cv) * (cu + cv)
-            if varies:
+        u, v = grid[0, x], grid[1, x]
+        if plan.has_tracer:
+            at = first + 2 * forced
+            for y in range(u.size):
+                b = grid[first, x, y]
+                grid[at, x, y] = (u[y] + wind_x) * b
+                grid[at + 1, x, y] = (v[y] + wind_y) * b
+        if plan.excess.size > 0:
+            for y in range(u.size):
                 excess, stretch, shear = plan.excess[x, y], grid[2, x, y], grid[3, x, y]
                 lost += excess * (4 * stretch * stretch + shear * shear)
                 grid[2, x, y] = -excess * shear
                 grid[3, x, y] = -4 * excess * stretch
-                at = 4
-            if turns or brakes:
-                f = plan.coriolis[x, y] if turns else 0.0
-                chi = plan.brake[x, y] if brakes else 0.0
-                lost += chi * (u * u + v * v)
-                grid[at, x, y] = f * v - chi * u
-                grid[at + 1, x, y] = -f * u - chi * v
-                at += 2
-            if plan.has_tracer:
-                grid[at, x, y] = cu * b
-                grid[at + 1, x, y] = cv * b
+        if forced:
+            lost += _force(plan, x, u, v, grid[first, x], grid[first + 1, x])
+        for y in range(u.size):
+            cu, cv = u[y] + wind_x, v[y] + wind_y
+            u[y] = cu * cv
+            v[y] = (cu - cv) * (cu + cv)
     rest_out[6] -= lost / (grid.shape[1] * grid.shape[2])
+
+
+@njit(cache=True)
+def _force(plan, x, u, v, force_x, force_y) -> float:
+    """Set ``f (v, -u) - chi (u, v)`` along a row and return ``sum chi (u^2 + v^2)``."""
+    lost = 0.0
+    if plan.coriolis.size > 0:
+        for y in range(u.size):
+            force_x[y] = plan.coriolis[x, y] * v[y]
+            force_y[y] = -plan.coriolis[x, y] * u[y]
+    else:
+        for y in range(u.size):
+            force_x[y] = force_y[y] = 0.0
+    if plan.brake.size > 0:
+        for y in range(u.size):
+            chi = plan.brake[x, y]
+            force_x[y] -= chi * u[y]
+            force_y[y] -= chi * v[y]
+            lost += chi * (u[y] * u[y] + v[y] * v[y])
+    return lost
 
 
 @njit(cache=True)

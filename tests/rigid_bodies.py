@@ -68,9 +68,12 @@ def states(
 
 
 def flow(
-    system: RigidBody, dt: float = DT, largest_turn: float = LARGEST_TURN
+    system: RigidBody,
+    dt: float = DT,
+    largest_turn: float = LARGEST_TURN,
+    compiled: bool | None = None,
 ) -> RigidBodySolver:
-    return RigidBodySolver(system, GRID, NO_FIELDS, dt, largest_turn)
+    return RigidBodySolver(system, GRID, NO_FIELDS, dt, largest_turn, compiled)
 
 
 def channels(system: RigidBody, name: str, width: int) -> slice:

@@ -37,7 +37,6 @@ from pde_sym.systems.rigid_body_terms import (
     DoubleBracket,
     Friction,
     Gravity,
-    Gyrostat,
     InertiaModulation,
     Torque,
 )
@@ -119,7 +118,7 @@ def test_free_bodies_move_exactly() -> None:
     inertia = u.new_tensor(system.moments)
     one = flow(system, 7.0)(u)
     exact = free_motion(u[:, :3, 0, 0, 0], inertia, torch.tensor(7.0))
-    assert torch.equal(one[:, :3, 0, 0, 0], exact)
+    assert (one[:, :3, 0, 0, 0] - exact).abs().max() <= 1e-14
     many = u
     for _ in range(70):
         many = flow(system, 0.1)(many)
@@ -176,30 +175,18 @@ def test_the_error_in_time_of_stored_data(name: str) -> None:
     assert (a - b).abs().max() <= 1e-10
 
 
-def test_casimirs_and_spatial_momentum_to_round_off_at_any_step() -> None:
-    system = body(Gyrostat(strength=0.5), InertiaModulation(strength=0.3))
-    u = states(system)
-    run = [u]
-    for _ in range(200):
-        run.append(flow(system, 0.5, largest_turn=8.0)(run[-1]))
-    values = [system.measure(x, GRID, NO_FIELDS) for x in run]
-    for name in ("casimir", *(f"spatial_momentum_{axis}" for axis in "xyz")):
-        series = torch.stack([v[name] for v in values])
-        assert (series - series[0]).abs().max() <= 1e-13, name
-    energy = torch.stack([v["energy"] for v in values])
-    assert (energy - energy[0]).abs().max() >= 1e-2
-    q = run[-1][:, channels(system, "attitude_w", 4), 0, 0, 0]
-    assert (torch.linalg.vector_norm(q, dim=1) - 1).abs().max() <= 1e-15
-
-
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("name", [None, "all"])
-def test_a_trajectory_does_not_depend_on_its_batch(name: str | None) -> None:
+def test_a_trajectory_does_not_depend_on_its_batch(
+    name: str | None, compiled: bool
+) -> None:
     system = body(*terms_of(name))
     u = states(system, 11)
     u[3, :3] *= 5  # another number of steps than its neighbours
-    together, change = flow(system).step(u)
+    phi = flow(system, compiled=compiled)
+    together, change = phi.step(u)
     for i in range(len(u)):
-        alone, own = flow(system).step(u[i : i + 1])
+        alone, own = phi.step(u[i : i + 1])
         assert torch.equal(alone[0], together[i])
         for key, value in own.items():
             assert torch.equal(value[0], change[key][i])

@@ -18,7 +18,7 @@ A body is one point: its grid has the shape ``(1, 1, 1)`` and a state is
 ``(batch, channels, 1, 1, 1)``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -36,7 +36,14 @@ from pde_sym.systems.rigid_body_initial import (
     NearAxis,
     RandomSpin,
 )
-from pde_sym.systems.rigid_body_symmetry import BodySymmetry, Vector
+from pde_sym.systems.rigid_body_symmetry import (
+    BODY_PROBES,
+    SPACE_PROBES,
+    BodyAction,
+    BodySymmetry,
+    Rotation,
+    Vector,
+)
 from pde_sym.systems.rigid_body_terms import (
     Asymmetry,
     BodyProperty,
@@ -150,6 +157,16 @@ class RigidBody(System):
     def grid(cls, resolution: int, length: float) -> PeriodicGrid:  # noqa: ARG003
         """Return the grid of one point, whatever is asked for."""
         return PeriodicGrid(shape=(1, 1, 1), lengths=(1.0, 1.0, 1.0))
+
+    def probes(self, grid: PeriodicGrid) -> Sequence[Rotation]:  # noqa: ARG002
+        """Return rotations of the body and of space that its states can follow."""
+        return BODY_PROBES + (SPACE_PROBES if self.attitude else ())
+
+    def action(
+        self,
+        grid: PeriodicGrid,  # noqa: ARG002
+    ) -> "Callable[[Any, Tensor], Tensor]":
+        return BodyAction(self.fields)
 
     def sample_initial(
         self,

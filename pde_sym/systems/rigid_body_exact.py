@@ -37,8 +37,10 @@ AGM_STEPS = 16
 """Enough for complementary parameters down to the least float64."""
 SERIES_BELOW = 1e-9
 """Below this ``p t^2`` the Taylor series of S, C and D is exact to round-off."""
-NODES = 16
-"""Gauss-Legendre nodes of the attitude's angle; exact for turns of a radian or so."""
+_GAUSS = np.polynomial.legendre.leggauss(16)
+NODES, WEIGHTS = np.append((_GAUSS[0] + 1) / 2, 1.0), _GAUSS[1] / 2
+"""Gauss-Legendre quadrature of the attitude's angle on [0, 1], whose end comes as a
+node without a weight; exact for turns of a radian or so."""
 
 
 def jacobi(u: Tensor, m: Tensor, complement: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -210,10 +212,8 @@ def free_attitude(momentum: Tensor, inertia: Tensor, dt: float, parts: int) -> T
     Tensor
         Q as ``(batch, 4)``, scalar first.
     """
-    nodes, weights = np.polynomial.legendre.leggauss(NODES)
     h = dt / parts
-    inner = momentum.new_tensor(np.append(h * (nodes + 1) / 2, h))
-    psi_weights = momentum.new_tensor(h * weights / 2)
+    inner, psi_weights = (momentum.new_tensor(h * x) for x in (NODES, WEIGHTS))
     total = torch.zeros_like(momentum[:, :1]).expand(-1, 4) + momentum.new_tensor(
         [1.0, 0.0, 0.0, 0.0]
     )

@@ -144,13 +144,16 @@ def _shown(axis: Vector) -> str:
     return f"({', '.join(f'{component:.3g}' for component in axis)})"
 
 
-PROBES = (
+BODY_PROBES = (
     *(Rotation("body", axis, 180.0) for axis in _AXES),
     *(Rotation("body", axis, 40.0) for axis in _AXES),
+)
+SPACE_PROBES = (
     Rotation("space", (1.0, 0.0, 0.0), 180.0),
     Rotation("space", (1.0, 2.0, 2.0), 40.0),
     Rotation("space", (0.0, 0.0, 1.0), 40.0),
 )
+PROBES = BODY_PROBES + SPACE_PROBES
 """What defects are measured under, the counterpart of `diagnostics.probes`."""
 
 

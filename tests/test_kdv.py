@@ -7,7 +7,6 @@ from helpers import observed_order, relative_difference
 from pydantic import ValidationError
 from torch import Tensor
 
-from pde_sym.arrays import ArrayFile
 from pde_sym.errors import InputError, SimulationError
 from pde_sym.etdrk4 import Etdrk4Coefficients, etdrk4_coefficients, etdrk4_step
 from pde_sym.grid import PeriodicGrid
@@ -17,8 +16,6 @@ from pde_sym.systems import kdv_solver
 from pde_sym.systems.kdv import KdV
 from pde_sym.systems.kdv_integrals import INTEGRALS, soliton_value
 from pde_sym.systems.kdv_solutions import (
-    Cnoidal,
-    RandomSolitons,
     RandomWaves,
     cnoidal_roots,
     cnoidal_wave,
@@ -102,18 +99,6 @@ def test_order_is_one_with_the_real_parts_of_the_coefficients(
     errors = cnoidal_errors(sizes)
     assert 0.5 <= observed_order([1 / n for n in sizes], errors) <= 1.5
     assert errors[-1] >= 1e-3
-
-
-@pytest.mark.parametrize("law", [RandomWaves(), RandomSolitons(), Cnoidal()])
-def test_default_settings_resolve_a_frame(law, rng: np.random.Generator) -> None:
-    grid = KdV.grid(KdV.default_resolution, KdV.default_length)
-    u = torch.from_numpy(law.sample(grid, rng))[None]
-    for _ in range(3):
-        usual = intact(grid, KdV.default_dt)(u)
-        fine = intact(grid, KdV.default_dt, steps=200)(u)
-        assert relative_difference(usual, fine) <= 1e-7
-        assert 0.01 <= relative_difference(usual, u) <= 0.3
-        u = usual
 
 
 # Solitons ---------------------------------------------------------------------------
@@ -329,80 +314,6 @@ def test_system_describes_itself() -> None:
     names = {invariant.name for invariant in KdV.invariants}
     assert names == {f"P{n}" for n in INTEGRALS}
     assert len({term.model_fields["kind"].default for term in KdV.terms}) == 11
-
-
-# Laws of initial states -------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "law", [RandomWaves(), RandomSolitons(), Cnoidal()], ids=lambda x: x.kind
-)
-def test_one_draw_is_the_same_function_on_every_grid(law) -> None:
-    fine, coarse = (
-        law.sample(KdV.grid(n, 64.0), np.random.default_rng(4)) for n in (512, 256)
-    )
-    assert np.abs(fine[:, ::2] - coarse).max() <= 1e-13
-    assert coarse.shape == (1, 256)
-    other = law.sample(KdV.grid(256, 64.0), np.random.default_rng(5))
-    assert np.abs(other - coarse).max() >= 0.01
-
-
-def test_random_waves_have_their_amplitude(rng: np.random.Generator) -> None:
-    u = RandomWaves(modes=3, amplitude=0.7, offset=0.1).sample(GRID, rng)[0]
-    assert u.std() == pytest.approx(0.7, rel=1e-12)
-    assert abs(u.mean()) <= 0.1
-    assert np.abs(np.fft.rfft(u))[4:].max() <= 1e-12 * len(u)
-
-
-def test_random_solitons_are_those_that_were_drawn(rng: np.random.Generator) -> None:
-    """All integrals fit one set of k in the range: Newton's identities for two."""
-    law = RandomSolitons(count=2, smallest=1.0, largest=1.6)
-    grid = KdV.grid(256, 64.0)
-    u = torch.from_numpy(law.sample(grid, rng))[None]
-    p = {n: float(v) for n, v in KdV().measure(u, grid, nothing(grid)).items()}
-    # k1 + k2 = a and k1^3 + k2^3 = b give both.
-    a, b = p["P1"] / 2, 3 * p["P3"] / 2
-    product = (a**3 - b) / (3 * a)
-    k = np.roots([1, -a, product])
-    assert ((k > 1.0) & (k < 1.6)).all()
-    for n in (5, 7, 9):
-        assert p[f"P{n}"] == pytest.approx(soliton_value(n, tuple(k)), rel=1e-5)
-
-
-def test_own_states(tmp_path) -> None:
-    np.save(tmp_path / "u.npy", np.arange(16.0).reshape(2, 8))
-    file = ArrayFile.model_validate(tmp_path / "u.npy")
-    law, grid = RandomWaves(field=file), KdV.grid(8, 1.0)
-    rng = np.random.default_rng(0)
-    assert law.sample(grid, rng, index=1).tolist() == [list(range(8, 16))]
-    with pytest.raises(InputError, match="trajectory 2 asked for, the file has 2"):
-        law.sample(grid, rng, index=2)
-    with pytest.raises(InputError, match=r"expected shape \(16,\)"):
-        law.sample(KdV.grid(16, 1.0), rng)
-
-
-@pytest.mark.parametrize(
-    ("law", "resolution", "length", "message"),
-    [
-        (RandomWaves(modes=43), 128, 32.0, "keeps fewer than 43 modes"),
-        (RandomSolitons(smallest=0.3), 256, 64.0, "do not fit a box of 64"),
-        (RandomSolitons(smallest=2.0, largest=2.5), 128, 64.0, "too narrow for 128"),
-        (RandomSolitons(smallest=2.0), 128, 64.0, "must be above smallest"),
-        (Cnoidal(waves=20), 64, 64.0, "need .* points, the grid has 64"),
-        (Cnoidal(largest=0.5), 64, 64.0, "below smallest"),
-    ],
-)
-def test_laws_that_do_not_fit_are_refused(
-    law, resolution: int, length: float, message: str, rng: np.random.Generator
-) -> None:
-    with pytest.raises(InputError, match=message) as caught:
-        law.sample(KdV.grid(resolution, length), rng)
-    assert "\n" not in str(caught.value)
-
-
-def test_laws_that_just_fit_are_drawn(rng: np.random.Generator) -> None:
-    RandomWaves(modes=42).sample(GRID, rng)
-    RandomSolitons(smallest=0.5, largest=1.8).sample(KdV.grid(256, 64.0), rng)
 
 
 # Bad input --------------------------------------------------------------------------

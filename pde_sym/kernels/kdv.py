@@ -27,13 +27,14 @@ from pde_sym.kernels.kdv_flux import (
     flux,
     to_spectra,
     to_values,
+    turn,
 )
 from pde_sym.systems.kdv_dynamics import Coefficients, gregory_weights
 from pde_sym.systems.kdv_integrals import INTEGRALS, variation
 
 LANES = 4
 """Rows that one vector holds in the transforms."""
-BLOCK, BLOCK_OF_TERMS = 16, 8
+BLOCK, BLOCK_OF_TERMS = 32, 16
 """Rows that fit the cache together, without and with terms."""
 ON_STAGES = {"potential": 1, "dispersion": 1, "speed": 2, "slope": 2, "width": 1}
 IN_BUDGETS = {
@@ -77,7 +78,8 @@ class CompiledKdV:
         numbers = Numbers(*(float(known.get(name, 0)) for name in Numbers._fields))
         forcing = np.empty((0, len(self._k)), dtype=np.complex128)
         if "forcing" in c.spectra:
-            forcing = c.spectra["forcing"].numpy()
+            # Contiguous, or a batch of one would be another compiled signature.
+            forcing = np.ascontiguousarray(c.spectra["forcing"].numpy())
         fields, at = _laid_out(c, ON_STAGES)
         steep = numbers.gardner + numbers.quartic
         self._terms = Terms(
@@ -208,9 +210,8 @@ def _advance(spectrum, order, plans, tables, clock, terms, budgets, u, totals) -
         plan = plans[0][rows], plans[1][rows], plans[2][rows]
         _integrate(y, mean, shift, plan, tables, clock, terms, budgets, total)
         for r in range(len(own)):
+            turn(y[r], -shift[0, r], k, seen[r])
             seen[r, 0] = mean[0, r]
-            for m in range(1, len(k)):
-                seen[r, m] = y[r, m] * np.exp(-1j * k[m] * shift[0, r])
         lanes = -(-len(own) // LANES) * LANES
         to_values(seen[:lanes], values[:lanes])
         for r in range(len(own)):
@@ -226,8 +227,11 @@ def _integrate(y, mean, shift, plan, tables, clock, terms, budgets, total) -> No
     """
     steps, which, own_env = plan
     block, modes, (start, dt) = len(y), len(terms.k), clock
-    env = np.zeros(block, dtype=np.int64)
-    env[: len(own_env)] = own_env
+    env, h = np.zeros(block, dtype=np.int64), np.zeros(block)
+    rest = np.zeros((6, block))
+    for r in range(len(steps)):
+        env[r], h[r] = own_env[r], dt / steps[r]
+        rest[:, r] = tables[which[r], :, 0].real
     time, drift = np.zeros(block), np.zeros((4, block))
     phi, stage = np.zeros_like(y), np.zeros_like(y)
     at_start = np.zeros((block, modes), dtype=np.complex128)
@@ -238,10 +242,9 @@ def _integrate(y, mean, shift, plan, tables, clock, terms, budgets, total) -> No
     for n in range(steps[0] + 1):
         if budgets.points > 0:
             for r in range(active):
-                h = dt / steps[r]
-                weight = h * _weight(n, steps[r], budgets.corrections)
+                weight = h[r] * _weight(n, steps[r], budgets.corrections)
                 add_budgets(
-                    y[r], mean[0, r], shift[0, r], start + n * h, env[r],
+                    y[r], mean[0, r], shift[0, r], start + n * h[r], env[r],
                     terms, budgets, lines, weight, total[r],
                 )  # fmt: skip
         while active > 0 and steps[active - 1] <= n:
@@ -249,23 +252,20 @@ def _integrate(y, mean, shift, plan, tables, clock, terms, budgets, total) -> No
         lanes = -(-active // LANES) * LANES
         for part in range(4 if active > 0 else 0):
             for r in range(active):
-                time[r] = start + (n + 0.5 * ((part + 1) // 2)) * (dt / steps[r])
+                time[r] = start + (n + 0.5 * ((part + 1) // 2)) * h[r]
             flux(
                 y if part == 0 else stage, mean[part], shift[part], time, env, lanes,
                 terms, room, phi, drift[part],
             )  # fmt: skip
-            for r in range(active):
-                table = tables[which[r]]
-                if part == 0:
-                    _first(y[r], phi[r], table, at_start[r], at_a[r], stage[r])
-                elif part == 1:
-                    _second(y[r], phi[r], table, at_middle[r], stage[r])
-                elif part == 2:
-                    _third(at_a[r], phi[r], table, at_start[r], at_middle[r], stage[r])
-                else:
-                    _last(y[r], phi[r], table, at_start[r], at_middle[r])
-                h = dt / steps[r]
-                _turn(part, r, h, table, terms.numbers.frame, mean, shift, drift)
+            if part == 0:
+                _first(active, y, phi, tables, which, at_start, at_a, stage)
+            elif part == 1:
+                _second(active, y, phi, tables, which, at_middle, stage)
+            elif part == 2:
+                _third(active, at_a, phi, tables, which, at_start, at_middle, stage)
+            else:
+                _last(active, y, phi, tables, which, at_start, at_middle)
+            _turn(part, active, h, rest, terms.numbers.frame, mean, shift, drift)
 
 
 @njit(cache=True)
@@ -287,7 +287,6 @@ def _lines(budgets):
         np.zeros((rows, budgets.points // 2 + 1), dtype=np.complex128),
         np.zeros((rows, budgets.points)),
         np.zeros(budgets.points),
-        np.zeros(budgets.points),
     )
 
 
@@ -306,55 +305,60 @@ def _weight(n, steps, corrections):
 
 
 @njit(cache=True)
-def _first(y, phi, table, at_start, a, stage) -> None:
-    half, inner = table[1], table[2]
-    for m in range(1, len(half)):
-        at_start[m] = phi[m]
-        a[m] = half[m] * y[m] + inner[m] * phi[m]
-        stage[m] = a[m]
+def _first(active, y, phi, tables, which, at_start, a, stage) -> None:
+    for r in range(active):
+        half, inner = tables[which[r], 1], tables[which[r], 2]
+        for m in range(1, len(half)):
+            at_start[r, m] = phi[r, m]
+            value = half[m] * y[r, m] + inner[m] * phi[r, m]
+            a[r, m] = value
+            stage[r, m] = value
 
 
 @njit(cache=True)
-def _second(y, phi, table, at_middle, stage) -> None:
-    half, inner = table[1], table[2]
-    for m in range(1, len(half)):
-        at_middle[m] = phi[m]
-        stage[m] = half[m] * y[m] + inner[m] * phi[m]
+def _second(active, y, phi, tables, which, at_middle, stage) -> None:
+    for r in range(active):
+        half, inner = tables[which[r], 1], tables[which[r], 2]
+        for m in range(1, len(half)):
+            at_middle[r, m] = phi[r, m]
+            stage[r, m] = half[m] * y[r, m] + inner[m] * phi[r, m]
 
 
 @njit(cache=True)
-def _third(a, phi, table, at_start, at_middle, stage) -> None:
-    half, inner = table[1], table[2]
-    for m in range(1, len(half)):
-        stage[m] = half[m] * a[m] + inner[m] * (2 * phi[m] - at_start[m])
-        at_middle[m] += phi[m]
+def _third(active, a, phi, tables, which, at_start, at_middle, stage) -> None:
+    for r in range(active):
+        half, inner = tables[which[r], 1], tables[which[r], 2]
+        for m in range(1, len(half)):
+            turned = 2 * phi[r, m] - at_start[r, m]
+            stage[r, m] = half[m] * a[r, m] + inner[m] * turned
+            at_middle[r, m] += phi[r, m]
 
 
 @njit(cache=True)
-def _last(y, phi, table, at_start, at_middle) -> None:
-    full, first, middle, last = table[0], table[3], table[4], table[5]
-    for m in range(1, len(full)):
-        linear = full[m] * y[m] + first[m] * at_start[m]
-        y[m] = linear + middle[m] * at_middle[m] + last[m] * phi[m]
+def _last(active, y, phi, tables, which, at_start, at_middle) -> None:
+    for r in range(active):
+        full, first = tables[which[r], 0], tables[which[r], 3]
+        middle, last = tables[which[r], 4], tables[which[r], 5]
+        for m in range(1, len(full)):
+            linear = full[m] * y[r, m] + first[m] * at_start[r, m]
+            y[r, m] = linear + middle[m] * at_middle[r, m] + last[m] * phi[r, m]
 
 
 @njit(cache=True)
-def _turn(part, r, h, table, frame, mean, shift, drift) -> None:
+def _turn(part, active, h, table, frame, mean, shift, drift) -> None:
     """Do the same for mean and shift, ``shift' = 6 mean - frame``."""
-    half, inner = table[1, 0].real, table[2, 0].real
-    if part < 2:
-        mean[part + 1, r] = half * mean[0, r] + inner * drift[part, r]
-        shift[part + 1, r] = shift[0, r] + h / 2 * (6 * mean[part, r] - frame)
-    elif part == 2:
-        turned = 2 * drift[2, r] - drift[0, r]
-        mean[3, r] = half * mean[1, r] + inner * turned
-        shift[3, r] = shift[0, r] + h * (6 * mean[2, r] - frame)
-    else:
-        average = (mean[0, r] + 2 * (mean[1, r] + mean[2, r]) + mean[3, r]) / 6
-        shift[0, r] += h * (6 * average - frame)
-        mean[0, r] = (
-            table[0, 0].real * mean[0, r]
-            + table[3, 0].real * drift[0, r]
-            + table[4, 0].real * (drift[1, r] + drift[2, r])
-            + table[5, 0].real * drift[3, r]
-        )
+    full, half, inner, first, middle, last = table
+    for r in range(active):
+        if part < 2:
+            mean[part + 1, r] = half[r] * mean[0, r] + inner[r] * drift[part, r]
+            shift[part + 1, r] = shift[0, r] + h[r] / 2 * (6 * mean[part, r] - frame)
+        elif part == 2:
+            turned = 2 * drift[2, r] - drift[0, r]
+            mean[3, r] = half[r] * mean[1, r] + inner[r] * turned
+            shift[3, r] = shift[0, r] + h[r] * (6 * mean[2, r] - frame)
+        else:
+            average = (mean[0, r] + 2 * (mean[1, r] + mean[2, r]) + mean[3, r]) / 6
+            shift[0, r] += h[r] * (6 * average - frame)
+            linear = full[r] * mean[0, r] + first[r] * drift[0, r]
+            mean[0, r] = linear + middle[r] * (drift[1, r] + drift[2, r])
+            mean[0, r] += last[r] * drift[3, r]

@@ -42,7 +42,7 @@ class Budgets(NamedTuple):
 
 
 class Lines(NamedTuple):
-    """Where to work: u and its derivatives, a line of ones, the fields; R; a product.
+    """Where to work: u and its derivatives, a line of ones, the fields; and R.
 
     The lines are as many as a multiple of the lanes of the transforms.
     """
@@ -50,7 +50,6 @@ class Lines(NamedTuple):
     spectra: Complexes
     values: Floats
     rate: Floats
-    product: Floats
 
 
 @njit(cache=True)
@@ -83,20 +82,27 @@ def add_budgets(
     _added(lines.values, budgets.at, terms.numbers, time, lines.rate)
     scale = weight * 2 * np.pi / k[1] / points
     for q in range(len(budgets.coefficients)):
-        a, b, c, d = budgets.factors[q]
-        first, second = lines.values[a], lines.values[b]
-        third, fourth = lines.values[c], lines.values[d]
-        for i in range(points):
-            lines.product[i] = first[i] * second[i] * third[i] * fourth[i]
-        mean_rate = scale * _dot(lines.product, lines.rate)
-        total[budgets.integrals[q]] += budgets.coefficients[q] * mean_rate
+        total_of_product = _sum(lines.values, budgets.factors[q], lines.rate)
+        total[budgets.integrals[q]] += (
+            scale * budgets.coefficients[q] * total_of_product
+        )
 
 
 @njit(cache=True, fastmath={"reassoc", "nsz"})
-def _dot(a, b):
+def _sum(values, factors, rate):
+    """Return the sum over the grid of the factors and the rate; the order is fixed."""
+    a, b, c, d = factors
+    first, second, third, fourth = values[a], values[b], values[c], values[d]
     total = 0.0
-    for i in range(len(a)):
-        total += a[i] * b[i]
+    if c == ORDERS:
+        for i in range(len(rate)):
+            total += first[i] * second[i] * rate[i]
+    elif d == ORDERS:
+        for i in range(len(rate)):
+            total += first[i] * second[i] * third[i] * rate[i]
+    else:
+        for i in range(len(rate)):
+            total += first[i] * second[i] * third[i] * fourth[i] * rate[i]
     return total
 
 

@@ -83,8 +83,8 @@ class KdV(System):
         Gardner,
         Frame,
     )
-    default_dt: ClassVar[float] = 0.2
-    """Frame spacing: frames of the default law differ by 7 to 15 %."""
+    default_dt: ClassVar[float] = 0.4
+    """Frame spacing: frames of the default law differ by 2 to 11 %."""
     default_resolution: ClassVar[int] = 256
     default_length: ClassVar[float] = 64.0
     initial_laws: ClassVar[tuple[type[InitialLaw], ...]] = (

@@ -21,7 +21,7 @@ from pde_sym.systems.kdv_integrals import (
 )
 from pde_sym.systems.kdv_terms import Modulation
 
-ADVECTIVE_STEP = 0.3
+ADVECTIVE_STEP = 0.25
 """Largest ``6 h k_max sum |w_k|``: accuracy."""
 DISPERSIVE_STEP = 1.0
 """Largest step times the rate of the explicit stiff terms: accuracy."""

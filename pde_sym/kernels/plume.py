@@ -32,8 +32,14 @@ class CompiledBox:
         # The transform and its inverse together multiply by 2 N along each axis.
         self._solve = plain(p.inverse / (4 * p.inverse.numel()))
         self._solid = (plain(p.open.u), plain(p.open.v), *surface, plain(p.capacitance))
-        lift_x, lift_y = plain(box.lift[0]), plain(box.lift[1].T)
-        self._forces = (lift_x, lift_y, plain(box.inflow))
+        lift_x, lift_y = box.lift
+        self._forces = (
+            plain(lift_x),
+            plain(lift_y.T),
+            plain(box.inflow),
+            p.dx * p.dy * float(box.inflow.sum()),
+            plain(lift_x.abs() / p.dx + lift_y.abs() / p.dy),
+        )
         self._numbers = (float(box.viscosity), float(box.wall), p.dx, p.dy)
 
     def advance(
@@ -90,8 +96,9 @@ def _momentum(u, v, s, lift, viscosity, wall, dx, dy, rate):
                 sign_high * u[high, j],
             )
         if i > 0:
-            row[1:-1] = u[i]
-            row[0], row[-1] = wall * u[i, 0], wall * u[i, -1]
+            for j in range(ny):
+                row[j + 1] = u[i, j]
+            row[0], row[ny + 1] = wall * u[i, 0], wall * u[i, ny - 1]
             for j in range(1, ny):
                 a = v[i, j] + v[i - 1, j]
                 across[j] = _upwind(a, row[j - 1], row[j], row[j + 1], row[j + 2])
@@ -103,7 +110,7 @@ def _momentum(u, v, s, lift, viscosity, wall, dx, dy, rate):
                 change -= flux_y * (across[j + 1] - across[j])
                 pull = lift[i, j] * s[i, j] + lift[i - 1, j] * s[i - 1, j]
                 rate[i, j] = change + 0.5 * pull
-        before[:] = after
+        before, after = after, before
 
 
 @njit(cache=True)
@@ -114,19 +121,34 @@ def _smoke(s, u, dx, rate):
     scale = 1 / dx
     for i in range(nx):
         # Flux through the face between the cells i and i + 1.
-        if i < nx - 1:
-            low, high = max(i - 1, 0), min(i + 2, nx - 1)
-            for j in range(ny):
+        low, high = max(i - 1, 0), min(i + 2, nx - 1)
+        for j in range(ny):
+            if i < nx - 1:
                 here = s[i + 1, j] - s[i, j]
                 left = s[i, j] + _limited(s[i, j] - s[low, j], here)
                 right = s[i + 1, j] - _limited(s[high, j] - s[i + 1, j], here)
                 a = u[i + 1, j]
                 after[j] = max(a, 0.0) * left + min(a, 0.0) * right
-        else:
-            after[:] = 0.0
-        for j in range(ny):
+            else:
+                after[j] = 0.0
             rate[i, j] = scale * (before[j] - after[j])
-        before[:] = after
+        before, after = after, before
+
+
+@njit(cache=True)
+def _multiply(a, factor):
+    for i in range(a.shape[0]):
+        for j in range(a.shape[1]):
+            a[i, j] *= factor[i, j]
+
+
+@njit(cache=True)
+def _transposed(a):
+    out = np.empty((a.shape[1], a.shape[0]))
+    for j in range(a.shape[1]):
+        for i in range(a.shape[0]):
+            out[j, i] = a[i, j]
+    return out
 
 
 @njit(cache=True)
@@ -147,7 +169,7 @@ def _potential(divergence, inverse):
     spectrum, result = np.empty_like(divergence), np.empty_like(divergence)
     axes = np.arange(2)
     dct(divergence, spectrum, axes, 2, 1.0, False, 1)  # type: ignore
-    spectrum *= inverse
+    _multiply(spectrum, inverse)
     dct(spectrum, result, axes, 3, 1.0, False, 1)  # type: ignore
     return result
 
@@ -159,24 +181,25 @@ def _project(u, v, solve, solid, dx, dy):
     nx, ny = u.shape[0] - 1, u.shape[1]
     number, split = len(capacitance), len(surface_u)
     if number:
-        u *= open_u
-        v *= open_v
+        _multiply(u, open_u)
+        _multiply(v, open_v)
     potential = _potential(_divergence(u, v, dx, dy), solve)
     if number:
         through = np.empty(number)
         for k in range(split):
-            i, j = surface_u[k]
+            i, j = surface_u[k, 0], surface_u[k, 1]
             through[k] = -(potential[i, j] - potential[i - 1, j]) / dx
         for k in range(split, number):
-            i, j = surface_v[k - split]
+            i, j = surface_v[k - split, 0], surface_v[k - split, 1]
             through[k] = -(potential[i, j] - potential[i, j - 1]) / dy
-        force = np.dot(capacitance, through)
-        for k in range(split):
-            i, j = surface_u[k]
-            u[i, j] -= force[k]
-        for k in range(split, number):
-            i, j = surface_v[k - split]
-            v[i, j] -= force[k]
+        for k in range(number):
+            force = 0.0
+            for m in range(number):
+                force += capacitance[k, m] * through[m]
+            if k < split:
+                u[surface_u[k, 0], surface_u[k, 1]] -= force
+            else:
+                v[surface_v[k - split, 0], surface_v[k - split, 1]] -= force
         potential = _potential(_divergence(u, v, dx, dy), solve)
     scale_x, scale_y = 1 / dx, 1 / dy
     for i in range(1, nx):
@@ -186,8 +209,8 @@ def _project(u, v, solve, solid, dx, dy):
         for j in range(1, ny):
             v[i, j] -= scale_y * (potential[i, j] - potential[i, j - 1])
     if number:
-        u *= open_u
-        v *= open_v
+        _multiply(u, open_u)
+        _multiply(v, open_v)
 
 
 @njit(cache=True)
@@ -196,48 +219,52 @@ def _square_gradient(u, wall, dx, dy):
     nx, ny = u.shape[0] - 1, u.shape[1]
     along, across, ends = np.zeros(ny), np.zeros(ny), 0.0
     for i in range(nx):
-        if i < nx - 1:
-            for j in range(ny):
+        for j in range(ny):
+            here = u[i, j] + u[i + 1, j]
+            if i < nx - 1:
                 along[j] += (u[i + 2, j] - u[i, j]) ** 2
-        for j in range(ny - 1):
-            ahead, here = u[i, j + 1] + u[i + 1, j + 1], u[i, j] + u[i + 1, j]
-            across[j] += (ahead - here) ** 2
-        if wall < 0:
-            ends += (u[i, 0] + u[i + 1, 0]) ** 2 + (u[i, -1] + u[i + 1, -1]) ** 2
-    # Between the walls and the first centres, where u is odd.
-    walls = (u[0] + u[1]) ** 2 + (u[-2] + u[-1]) ** 2
-    total = (along.sum() + 2 * walls.sum()) / dx**2
-    return (total + (across.sum() + 2 * ends) / dy**2) / 4
+            if j < ny - 1:
+                across[j] += (u[i, j + 1] + u[i + 1, j + 1] - here) ** 2
+        ends += (u[i, 0] + u[i + 1, 0]) ** 2 + (u[i, ny - 1] + u[i + 1, ny - 1]) ** 2
+    # Between a wall and the first centre u is odd.
+    total = 0.0
+    for j in range(ny):
+        walls = (u[0, j] + u[1, j]) ** 2 + (u[nx - 1, j] + u[nx, j]) ** 2
+        total += (along[j] + 2 * walls) / dx**2 + across[j] / dy**2
+    if wall < 0:
+        total += 2 * ends / dy**2
+    return total / 4
 
 
 @njit(cache=True)
 def _work(s, u, lift):
     """Return the sum of ``s F u`` over the centres, column by column."""
     nx, ny = s.shape
-    total = np.zeros(ny)
+    columns, total = np.zeros(ny), 0.0
     for i in range(nx):
         for j in range(ny):
-            total[j] += s[i, j] * lift[i, j] * (u[i, j] + u[i + 1, j])
-    return total.sum() / 2
+            columns[j] += s[i, j] * lift[i, j] * (u[i, j] + u[i + 1, j])
+    for j in range(ny):
+        total += columns[j]
+    return total / 2
 
 
 @njit(cache=True)
-def _budget_rates(s, s_t, u, v_t, forces, numbers):
-    """Return the rates of total smoke and of energy."""
-    lift_x, lift_y, inflow = forces
+def _energy_rate(s, s_t, u, v_t, forces, numbers):
+    """Return the work of the lift less the loss to viscosity."""
+    lift_x, lift_y, _, _, _ = forces
     viscosity, wall, dx, dy = numbers
     work = _work(s, u, lift_x) + _work(s_t, v_t, lift_y)
     if viscosity > 0:
         loss = _square_gradient(u, wall, dx, dy) + _square_gradient(v_t, wall, dy, dx)
         work -= viscosity * loss
-    return dx * dy * inflow.sum(), dx * dy * work
+    return dx * dy * work
 
 
 @njit(cache=True)
 def _largest_step(s, u, v, forces, numbers, remaining):
-    lift_x, lift_y, inflow = forces
+    _, _, inflow, _, largest_lift = forces
     viscosity, _, dx, dy = numbers
-    pull_of_unit = np.abs(lift_x) / dx + np.abs(lift_y.T) / dy
     nx, ny = s.shape
     # Sums keep what is not a number, maxima need not.
     speeds, pulls, sums = np.zeros(ny), np.zeros(ny), np.zeros(ny)
@@ -247,12 +274,15 @@ def _largest_step(s, u, v, forces, numbers, remaining):
             out = x * (abs(u[i, j]) + abs(u[i + 1, j]))
             out += y * (abs(v[i, j]) + abs(v[i, j + 1]))
             most = abs(s[i, j]) + remaining * inflow[i, j]
-            pull = most * pull_of_unit[i, j]
+            pull = most * largest_lift[i, j]
             speeds[j], pulls[j] = max(speeds[j], out), max(pulls[j], pull)
             sums[j] += out + pull
-    if not sums.sum() < np.inf:
+    speed, force, total = 0.0, 0.0, 0.0
+    for j in range(ny):
+        speed, force = max(speed, speeds[j]), max(force, pulls[j])
+        total += sums[j]
+    if not total < np.inf:
         return 0.0
-    speed, force = speeds.max(), pulls.max()
     root = speed + math.sqrt(speed**2 + 4 * COURANT * force)
     result = remaining
     if root > 0:
@@ -275,28 +305,32 @@ def _mean(kept, start, now, h, rate):
 @njit(cache=True)
 def _step(s, u, v, budget, h, forces, numbers, solve, solid):
     """Advance by one step in place; see `pde_sym.systems.plume_dynamics.step`."""
-    lift_x, lift_y, inflow = forces
+    lift_x, lift_y, inflow, total_inflow, _ = forces
     viscosity, wall, dx, dy = numbers
-    s0, u0, v0_t = s.copy(), u.copy(), v.T.copy()
-    rate_s, rate_st = np.empty_like(s), np.empty(s.shape[::-1])
-    rate_u, rate_vt = np.zeros_like(u), np.zeros(v.shape[::-1])
+    nx, ny = s.shape
+    s0, u0, v0_t = s.copy(), u.copy(), _transposed(v)
+    rate_s, rate_st = np.empty((nx, ny)), np.empty((ny, nx))
+    rate_u, rate_vt = np.zeros((nx + 1, ny)), np.zeros((ny + 1, nx))
+    budget[0] += h * total_inflow
     for stage in range(3):
         kept = (0.0, 3 / 4, 1 / 3)[stage]
         weight = (1 / 6, 1 / 6, 2 / 3)[stage]
-        s_t, u_t, v_t = s.T.copy(), u.T.copy(), v.T.copy()
+        s_t, u_t, v_t = _transposed(s), _transposed(u), _transposed(v)
         _momentum(u, v, s, lift_x, viscosity, wall, dx, dy, rate_u)
         _momentum(v_t, u_t, s_t, lift_y, viscosity, wall, dy, dx, rate_vt)
         _smoke(s, u, dx, rate_s)
         _smoke(s_t, v_t, dy, rate_st)
-        total, energy = _budget_rates(s, s_t, u, v_t, forces, numbers)
-        budget[0] += h * weight * total
-        budget[1] += h * weight * energy
-        rate_s += rate_st.T
-        rate_s += inflow
+        rate = _energy_rate(s, s_t, u, v_t, forces, numbers)
+        budget[1] += h * weight * rate
+        for i in range(nx):
+            for j in range(ny):
+                rate_s[i, j] += rate_st[j, i] + inflow[i, j]
         _mean(kept, s0, s, h, rate_s)
         _mean(kept, u0, u, h, rate_u)
         _mean(kept, v0_t, v_t, h, rate_vt)
-        v[:] = v_t.T
+        for i in range(nx):
+            for j in range(ny + 1):
+                v[i, j] = v_t[j, i]
         _project(u, v, solve, solid, dx, dy)
 
 

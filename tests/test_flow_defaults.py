@@ -5,15 +5,38 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import drawn_states, no_environment
+from helpers import drawn_environment, drawn_states, no_environment
 from torch import Tensor
 
 from pde_sym.simulate import Trajectories, simulate
 from pde_sym.systems import flow_solver
 from pde_sym.systems.flow import Flow, FlowSystem, TracerFlow
 from pde_sym.systems.flow_dynamics import spectrum_of
+from pde_sym.systems.flow_terms import (
+    Beta,
+    Buoyancy,
+    Drag,
+    Kolmogorov,
+    MeanFlow,
+    Obstacle,
+    Topography,
+    Viscosity,
+)
 
 SYSTEMS: dict[str, FlowSystem] = {"flow": Flow(), "tracer_flow": TracerFlow()}
+BROKEN: dict[str, FlowSystem] = {
+    term.kind: Flow(breaking=(term,))
+    for term in (
+        Beta(strength=50.0),
+        Drag(strength=1.0),
+        Kolmogorov(strength=3.0),
+        Topography(strength=10.0, profile="random"),
+        MeanFlow(strength=1.0),
+        Viscosity(strength=3.0),
+        Obstacle(strength=20.0),
+    )
+}
+BROKEN["buoyancy"] = TracerFlow(breaking=(Buoyancy(strength=5.0),))
 FRAMES, COUNT = 50, 8
 FIELDS = [("flow", "velocity"), ("flow", "vorticity"), ("tracer_flow", "tracer")]
 
@@ -21,7 +44,7 @@ FIELDS = [("flow", "velocity"), ("flow", "vorticity"), ("tracer_flow", "tracer")
 @functools.cache
 def data(kind: str, refinement: int = 1) -> Trajectories:
     """Return default data, with that many steps for one."""
-    system = SYSTEMS[kind]
+    system = (SYSTEMS | BROKEN)[kind]
     grid = system.grid(system.default_resolution, system.default_length)
     bounds = {n: getattr(flow_solver, n) for n in ("COURANT", "STRAIN", "RATE")}
     with pytest.MonkeyPatch.context() as patch:
@@ -31,7 +54,7 @@ def data(kind: str, refinement: int = 1) -> Trajectories:
             system,
             grid,
             drawn_states(system.initial_laws[0].model_validate({}), grid, COUNT),
-            no_environment(grid),
+            drawn_environment(system, grid),
             dt=system.default_dt,
             num_frames=FRAMES,
         )
@@ -39,7 +62,7 @@ def data(kind: str, refinement: int = 1) -> Trajectories:
 
 def field(kind: str, name: str, refinement: int = 1) -> Tensor:
     """Return a field about its mean over the box, ``(batch, frames, points)``."""
-    channels = SYSTEMS[kind].fields.slices()[name]
+    channels = (SYSTEMS | BROKEN)[kind].fields.slices()[name]
     values = data(kind, refinement).states[:, :, channels]
     return (values - values.mean((-2, -1), keepdim=True)).flatten(2)
 
@@ -51,6 +74,21 @@ def test_every_frame_is_exact_in_time(kind: str, name: str) -> None:
     assert errors.max() <= 1e-6
     # The two are other computations, which differ by more than round-off.
     assert errors[:, -1].min() > 1e-11
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", BROKEN)
+def test_every_frame_is_exact_in_time_with_a_term(kind: str) -> None:
+    test_every_frame_is_exact_in_time(kind, "vorticity")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", BROKEN)
+def test_budgets_close_with_a_term(kind: str) -> None:
+    for name, tolerance in (("energy", 2e-9), ("enstrophy", 2e-8)):
+        value, budget = data(kind).invariants[name], data(kind).budgets[name]
+        missed = (value - value[:, :1] - budget).abs().amax(1)
+        assert (missed / value.amax(1)).max() <= tolerance
 
 
 @pytest.mark.parametrize(("kind", "name"), FIELDS)

@@ -94,7 +94,7 @@ class FlowSolver:
         self._frames = 0
 
     def __call__(self, state: Tensor) -> Tensor:
-        return self.step(state)[0]
+        return self._frame(state)[0]
 
     def step(self, state: Tensor) -> tuple[Tensor, Budget]:
         """Return state and budgets one frame later; see `Solver.step`.
@@ -102,9 +102,14 @@ class FlowSolver:
         Raises
         ------
         SimulationError
-            When a field is not finite or moves too fast. The time that it names
-            counts from the first call, as that of `simulate` does.
+            When a field is not finite or moves too fast. The time that it names is
+            that of the steps before, as in `simulate`.
         """
+        result = self._frame(state)
+        self._frames += 1
+        return result
+
+    def _frame(self, state: Tensor) -> tuple[Tensor, Budget]:
         compiled = self._compiled
         if compiled is None:
             gradient = state.requires_grad or self._differentiable
@@ -114,7 +119,6 @@ class FlowSolver:
             following, change = self._advance(one.double(), index, compiled)
             states.append(following)
             budgets.append(change)
-        self._frames += 1
         changes = torch.stack(budgets, dim=1)
         names = (*BUDGETS, *TRACER_BUDGETS)[: len(changes)]
         named = dict(zip(names, changes, strict=True))

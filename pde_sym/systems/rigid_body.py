@@ -18,6 +18,7 @@ A body is one point: its grid has the shape ``(1, 1, 1)`` and a state is
 ``(batch, channels, 1, 1, 1)``.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -96,6 +97,12 @@ _FOURTH = (
     ),
 )
 _INVARIANTS = (*_ALWAYS, *_HEAVY, *_SPATIAL, *_FOURTH)
+
+
+@functools.cache
+def _chosen(names: frozenset[str]) -> FieldSpec:
+    """Return those fields, in their order."""
+    return FieldSpec(fields=tuple(f for f in FIELDS if f.name in names))
 
 
 class _PerBody:
@@ -257,7 +264,7 @@ class RigidBody(System):
             names |= {f"attitude_{part}" for part in "wxyz"}
         if self.term(InertiaModulation):
             names |= {"phase_cos", "phase_sin"}
-        return FieldSpec(fields=tuple(f for f in FIELDS if f.name in names))
+        return _chosen(frozenset(names))
 
     def _invariants(self) -> tuple[Invariant, ...]:
         heavy = _HEAVY if self.term(Gravity) else ()

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from data_gen.recipes import Recipe, read_recipe
 from data_gen.shards import one_thread
-from pde_sym.diagnostics import Action, Defect, defects, probes
+from pde_sym.diagnostics import Action, Defect, defects
 from pde_sym.progress import progress
 from pde_sym.seeds import Split
 from pde_sym.store import (
@@ -155,7 +155,8 @@ def data_defect(
     """
     states, environment = _initial_states(folder, manifest)
     system, grid, dt = recipe.dynamics, recipe.grid, recipe.frame_spacing
-    after, chosen = Action(system.fields, grid), probes(grid)
+    after: Any = recipe.system.action(grid)
+    chosen: Any = recipe.system.probes(grid)
     number = system.fields.num_channels
     phi = system.solver(grid, environment, dt)
 
@@ -165,14 +166,15 @@ def data_defect(
     with one_thread():
         alone = defects(phi, states, chosen, after)
         together: list[Defect] = []
-        if recipe.environment_kind == "given" and len(system.environment_fields):
+        moves = len(system.environment_fields) > 0 and grid.num_points > 1
+        if recipe.environment_kind == "given" and moves:
             before = Action(system.fields + system.environment_fields, grid)
             inputs = torch.cat([states, environment], dim=1)
             together = defects(joint_phi, inputs, chosen, after, before)
     rows: list[dict[str, Any]] = [
         {
             "element": d.element.name,
-            "survives": d.element in recipe.system.survivors,
+            "survives": recipe.system.keeps(d.element),
             "defect": d.mean,
         }
         for d in alone

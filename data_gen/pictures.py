@@ -1,4 +1,4 @@
-"""Pictures of a data set: frames of the plane, or place and time of a line."""
+"""Pictures of a data set: frames of a plane, place and time of a line, or curves."""
 
 import io
 from pathlib import Path
@@ -11,33 +11,32 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from data_gen.recipes import read_recipe
-from pde_sym.errors import InputError
+from pde_sym.fields import FieldSpec
 from pde_sym.seeds import Split
 from pde_sym.store import make_folder, open_entry, read_manifest, write_file
 
 Values = NDArray[np.floating]
 
 MAX_FRAMES = 6
+CURVES = (("#0072b2", "-"), ("#d55e00", "--"), ("#009e73", "-."), ("#cc79a7", ":"))
+"""Colours that the colour-blind tell apart, and dashes for prints without any."""
 
 
 def draw(folder: Path, pictures: Path) -> list[str]:
     """Draw the first test trajectory, a file per channel; return the files.
 
-    Raises
-    ------
-    InputError
-        When the data have neither one axis nor two.
+    A system that is one point has a file per field, of its components against time.
     """
     manifest, recipe = read_manifest(folder), read_recipe(folder)
     lengths = recipe.grid.lengths
-    if len(lengths) not in (1, 2):
-        raise InputError(f"{folder}: {len(lengths)} axes; pictures need 1 or 2")
     split = next(s for s in (Split.TEST, Split.TRAIN) if manifest.of(s))
     with open_entry(folder, manifest.of(split)[0]) as reader:
         states, times, spec = reader.states(slice(0, 1))[0], reader.times, reader.fields
-    units = [field.unit for field in spec for _ in range(field.components)]
     make_folder(pictures)
-    files = []
+    if recipe.grid.num_points == 1:
+        return _save(_curves(states[:, :, 0, 0, 0], times, spec), pictures)
+    units = [field.unit for field in spec for _ in range(field.components)]
+    figures = {}
     for channel, (name, unit) in enumerate(zip(spec.channel_names, units, strict=True)):
         u = states[:, channel]
         norm, cmap = colours(u)
@@ -45,13 +44,41 @@ def draw(folder: Path, pictures: Path) -> list[str]:
             figure, axes = _line(u, times, lengths[0], norm, cmap)
         else:
             figure, axes = _plane(u, times, lengths, norm, cmap)
-        label = name.replace("_", " ") + (f" [{unit}]" if unit else "")
-        figure.colorbar(ScalarMappable(norm, cmap), ax=axes, label=label)
+        figure.colorbar(ScalarMappable(norm, cmap), ax=axes, label=_label(name, unit))
+        figures[name] = figure
+    return _save(figures, pictures)
+
+
+def _label(name: str, unit: str) -> str:
+    return name.replace("_", " ") + (f" [{unit}]" if unit else "")
+
+
+def _save(figures: dict[str, Figure], pictures: Path) -> list[str]:
+    files = []
+    for name, figure in figures.items():
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=150)
         files.append(str(pictures / f"{name}.png"))
         write_file(Path(files[-1]), buffer.getvalue())
     return files
+
+
+def _curves(values: Values, times: Values, spec: FieldSpec) -> dict[str, Figure]:
+    """Return a figure per field of values ``(frames, channels)``."""
+    figures = {}
+    for field, channels in zip(spec, spec.slices().values(), strict=True):
+        figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+        axis = figure.add_subplot()
+        names = FieldSpec.of(field).channel_names
+        for name, u, (colour, dash) in zip(
+            names, values[:, channels].T, CURVES, strict=False
+        ):
+            axis.plot(times, u, color=colour, linestyle=dash, label=_label(name, ""))
+        axis.set(xlabel="time t [T]", ylabel=_label(field.name, field.unit))
+        if len(names) > 1:
+            axis.legend()
+        figures[field.name] = figure
+    return figures
 
 
 def colours(u: Values) -> tuple[Normalize, str]:

@@ -33,8 +33,9 @@ class Recipe(Frozen):
     """The equation with its breaking terms."""
     initial: AnyInitial | None = None
     """Law of the initial states; the first that the system knows when absent."""
-    resolution: int | None = Field(default=None, ge=8, multiple_of=2)
-    """Points per axis, even; the system's own when absent."""
+    resolution: int | None = Field(default=None, ge=1)
+    """Points per axis, even and at least 8, or 1 for a system without space; the
+    system's own when absent."""
     length: PositiveFloat | None = None
     """Side of the box, in units of length; the system's own when absent."""
     frames: int = Field(default=21, ge=2)
@@ -69,6 +70,18 @@ class Recipe(Frozen):
                     kind = next(iter(law_classes(system)))
                     return {**values, "initial": {"kind": kind, **law}}
         return values
+
+    @model_validator(mode="after")
+    def _resolve_space(self) -> Self:
+        asked, is_point = self.resolution, self.system.default_resolution == 1
+        if asked is None or (is_point and asked == 1):
+            return self
+        if is_point or asked < 8 or asked % 2:
+            wanted = "1" if is_point else "an even number of at least 8"
+            raise ValueError(
+                f"resolution: {self.system.kind} expects {wanted}, got {asked}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _fill_in(self) -> Self:

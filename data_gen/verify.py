@@ -32,8 +32,6 @@ HELP = "check hashes, schema and physics of a data set"
 
 STORED_TOLERANCE = {"float32": 1e-6, "float64": 1e-12}
 """Of invariants that are computed again from stored fields, relative to their size."""
-BUDGET_TOLERANCE = 1e-7
-"""Of an invariant's change that its budget does not explain, relative to its size."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -167,16 +165,17 @@ def _check_budgets(path: Path, shard: Shard, recipe: Recipe) -> float:
     """Compare each invariant's change with its budget; return the worst residual."""
     worst = 0.0
     _, initial = _measured(recipe.dynamics, shard.states[:, 0], shard)
-    for name, values in shard.invariants.items():
-        budget = shard.budgets[name]
+    for invariant in recipe.system.invariants:
+        name = invariant.name
+        values, budget = shard.invariants[name], shard.budgets[name]
         if (budget[:, 0] != 0).any():
             raise DataError(f"{path}: {name}_budget does not start at 0")
         sizes = np.maximum(np.abs(values), initial[name][:, None])
         residual = _relative(values - values[:, :1] - budget, sizes)
-        if residual > BUDGET_TOLERANCE:
+        if residual > invariant.residual:
             raise DataError(
                 f"{path}: {name} changes by {residual:.1e} of its size beyond its "
-                f"budget, more than {BUDGET_TOLERANCE:.0e}"
+                f"budget, more than {invariant.residual:.0e}"
             )
         worst = max(worst, residual)
     return worst

@@ -246,7 +246,6 @@ def one_step_error(test: Test, surrogate: Surrogate) -> float:
 
 def element_defects(maps: Maps, test: Test) -> tuple[ElementDefect, ...]:
     system, chosen = test.recipe.system, probes(test.recipe.grid)
-    kept = system.joint_survivors if test.is_given else system.survivors
     solver, model = (
         defects(step, maps.inputs, chosen, maps.after, maps.before)
         for step in (maps.solver, maps.model)
@@ -254,7 +253,7 @@ def element_defects(maps: Maps, test: Test) -> tuple[ElementDefect, ...]:
     return tuple(
         ElementDefect(
             element=s.element.name,
-            survives=s.element in kept,
+            survives=system.keeps(s.element, joint=test.is_given),
             solver=s.mean,
             model=m.mean,
         )

@@ -7,12 +7,13 @@ same inputs.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
 
 from pde_sym.fields import FieldSpec
-from pde_sym.grid import PeriodicGrid
+from pde_sym.grid import PeriodicGrid, WalledGrid
 from pde_sym.simulate import Step
 from pde_sym.symmetry import (
     Group,
@@ -26,6 +27,17 @@ from pde_sym.systems.ensemble import Dynamics
 
 CANCELLED = 1e-9
 """An invariant below this part of the size of its terms is zero but for round-off."""
+
+
+class Motion(Protocol):
+    """An element of a symmetry group: of the plane's, or of another system's own."""
+
+    @property
+    def name(self) -> str: ...
+    def inverse(self) -> Self: ...
+
+
+G = TypeVar("G", bound=Motion)
 
 
 @dataclass(frozen=True)
@@ -44,7 +56,7 @@ class Action:
 
 
 @dataclass(frozen=True)
-class Defect:
+class Defect(Generic[G]):
     """The relative equivariance defect of a map under one element.
 
     Parameters
@@ -57,7 +69,7 @@ class Defect:
         The largest value over the inputs, a lower bound on the sup norm.
     """
 
-    element: GroupElement
+    element: G
     mean: float
     largest: float
 
@@ -65,9 +77,9 @@ class Defect:
 def turned_back(
     step: Step,
     states: Tensor,
-    elements: Iterable[GroupElement],
-    action: Action,
-    before: Action | None = None,
+    elements: Iterable[G],
+    action: Callable[[G, Tensor], Tensor],
+    before: Callable[[G, Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Return ``g^-1 f(g x)`` per element, ``(elements, batch, channels, x, y)``."""
     move = before or action
@@ -77,11 +89,14 @@ def turned_back(
 def defects(
     step: Step,
     states: Tensor,
-    elements: Sequence[GroupElement],
-    action: Action,
-    before: Action | None = None,
-) -> list[Defect]:
-    """Return the defect of `step` under each element, on `states`."""
+    elements: Sequence[G],
+    action: Callable[[G, Tensor], Tensor],
+    before: Callable[[G, Tensor], Tensor] | None = None,
+) -> list[Defect[G]]:
+    """Return the defect of `step` under each element, which `action` leaves the norm.
+
+    `before` is the action on what the step reads, where that is more than a state.
+    """
     plain = step(states)
     scale = _norm(plain)
     result = []
@@ -136,7 +151,7 @@ def probes(grid: PeriodicGrid) -> tuple[GroupElement, ...]:
 
     The shifts are by one point along each axis, and by a quarter of the box, or the
     multiple of the spacing next below, along both. On a line they are by one point,
-    by a quarter, and by a third of the spacing.
+    by a quarter, and by a third of the spacing. Between walls there are none.
     """
     if grid.num_axes == 1:
         (n,) = grid.shape
@@ -145,6 +160,8 @@ def probes(grid: PeriodicGrid) -> tuple[GroupElement, ...]:
     n_x, n_y = grid.shape
     shifts = ((1 / n_x, 0.0), (0.0, 1 / n_y), (n_x // 4 / n_x, n_y // 4 / n_y))
     turns_and_flips = point_group("D4").elements[1:]
+    if isinstance(grid, WalledGrid):
+        return turns_and_flips
     return (*turns_and_flips, *(GroupElement(shift=shift) for shift in shifts))
 
 

@@ -7,7 +7,7 @@ order is coordinate order, which is also the order of vector components.
 """
 
 import math
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,9 @@ class PeriodicGrid(Frozen):
     lengths
         Length of each axis in the length unit of the system, ``(L_x, L_y)``.
     """
+
+    boundary: ClassVar[str] = "PERIODIC"
+    """What the axes end at, in The Well's words."""
 
     shape: tuple[PositiveInt, ...]
     lengths: tuple[PositiveFloat, ...]
@@ -103,6 +106,8 @@ class WalledGrid(PeriodicGrid):
     quarter turn about the middle of the box only permutes rows and columns. There are
     no shifts and no Fourier modes; what only counts points is inherited.
     """
+
+    boundary: ClassVar[str] = "WALL"
 
     def coordinates(self, axis: int) -> NDArray[np.float64]:
         """Return ``x_i = (i + 1/2) L / N`` along `axis`, shape ``(N,)``."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pde_sym.config import canonical_json
 from pde_sym.errors import DataError
 from pde_sym.fields import Field, FieldSpec
-from pde_sym.grid import PeriodicGrid
+from pde_sym.grid import PeriodicGrid, WalledGrid
 from pde_sym.store.files import file_hash
 from pde_sym.store.shard import EnvironmentKind, Floats, Shard
 
@@ -90,8 +90,8 @@ def _write_dimensions(file: h5py.File, shard: Shard) -> None:
 def _write_boundaries(file: h5py.File, grid: PeriodicGrid) -> None:
     group = file.create_group("boundary_conditions")
     for name, num_points in zip(grid.axis_names, grid.shape, strict=True):
-        boundary = group.create_group(f"{name}_periodic")
-        boundary.attrs["bc_type"] = "PERIODIC"
+        boundary = group.create_group(f"{name}_{grid.boundary.lower()}")
+        boundary.attrs["bc_type"] = grid.boundary
         _set_text(boundary, "associated_dims", [name])
         _set_text(boundary, "associated_fields", [])
         _set_varying(boundary, sample=False, time=False)
@@ -219,7 +219,9 @@ class ShardReader:
             attrs["environment_fields"]
         )
         axes = [str(name) for name in self._file["dimensions"].attrs["spatial_dims"]]
-        self.grid = PeriodicGrid(
+        walls = {b.attrs["bc_type"] for b in self._file["boundary_conditions"].values()}
+        kind = WalledGrid if walls == {WalledGrid.boundary} else PeriodicGrid
+        self.grid = kind(
             shape=tuple(self._file["dimensions"][name].shape[0] for name in axes),
             lengths=tuple(float(length) for length in attrs["lengths"]),
         )

@@ -15,8 +15,14 @@ from pde_sym.systems.flow_initial import (
 from pde_sym.systems.heat import Heat
 from pde_sym.systems.kdv import KdV
 from pde_sym.systems.kdv_solutions import Cnoidal, RandomSolitons, RandomWaves
+from pde_sym.systems.plume import Plume
+from pde_sym.systems.plume_initial import Puffs, StillAir
+from pde_sym.systems.rigid_body import RigidBody
+from pde_sym.systems.rigid_body_initial import NearAxis, RandomSpin
 
-AnySystem = Annotated[Heat | KdV | Flow | TracerFlow, Field(discriminator="kind")]
+AnySystem = Annotated[
+    Heat | KdV | RigidBody | Flow | TracerFlow | Plume, Field(discriminator="kind")
+]
 """Every system, told apart by `kind`."""
 
 AnyInitial = Annotated[
@@ -26,12 +32,16 @@ AnyInitial = Annotated[
     | Cnoidal
     | RandomVorticity
     | DoubleShearLayer
-    | RandomVorticityAndTracer,
+    | RandomVorticityAndTracer
+    | RandomSpin
+    | NearAxis
+    | Puffs
+    | StillAir,
     Field(discriminator="kind"),
 ]
 """Every law of initial states, told apart by `kind`."""
 
-SYSTEMS: tuple[type[System], ...] = (Heat, KdV, Flow, TracerFlow)
+SYSTEMS: tuple[type[System], ...] = (Heat, KdV, RigidBody, Flow, TracerFlow, Plume)
 
 __all__ = [
     "SYSTEMS",
@@ -42,7 +52,9 @@ __all__ = [
     "Heat",
     "Invariant",
     "KdV",
+    "Plume",
     "Property",
+    "RigidBody",
     "System",
     "TracerFlow",
 ]

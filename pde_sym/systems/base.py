@@ -10,9 +10,10 @@ as the conductivity of a medium with bubbles; its channels may be none at all.
 """
 
 import abc
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar, Protocol, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,11 +83,15 @@ class Invariant:
         Its unit.
     meaning
         The formula in one line.
+    residual
+        Part of its size by which a trajectory's change may leave its budget: that of
+        a quadrature, unless the scheme itself has a source, which stands here then.
     """
 
     name: str
     unit: str
     meaning: str
+    residual: float = 1e-7
 
 
 Term = TypeVar("Term", bound=BreakingTerm)
@@ -153,6 +158,21 @@ class System(Frozen, abc.ABC):
         A system whose fields depend on its terms picks them from the law's draw.
         """
         return law.sample(grid, generator, index)
+
+    def probes(self, grid: PeriodicGrid) -> "Sequence[Any]":
+        """Return the motions under which the defect of a data set is measured."""
+        from pde_sym.diagnostics import probes
+
+        return probes(grid)
+
+    def action(self, grid: PeriodicGrid) -> "Callable[[Any, Tensor], Tensor]":
+        """Return how those motions act on a state ``(batch, channels, *grid.shape)``.
+
+        Norms are left alone.
+        """
+        from pde_sym.diagnostics import Action
+
+        return Action(self.fields, grid)
 
     def complete(self, state: "Tensor", grid: PeriodicGrid) -> "Tensor":  # noqa: ARG002
         """Return the state with its derived fields, from the prognostic ones alone.
@@ -231,6 +251,13 @@ class System(Frozen, abc.ABC):
             if term.strength > 0 and not len(alone.environment_fields):
                 result = result & term.survivors
         return result
+
+    def keeps(self, motion: Any, *, joint: bool = False) -> bool:
+        """Return whether a motion of `probes` survives the terms; see `survivors`.
+
+        With `joint`, when the environment moves with the state.
+        """
+        return motion in (self.joint_survivors if joint else self.survivors)
 
     @property
     def properties(self) -> frozenset[StrEnum]:

@@ -283,6 +283,15 @@ def test_attitude_follows_the_integrated_equation(inertia: list[float]) -> None:
     assert (coarse - q).abs().max() <= 1e-11
 
 
+def test_one_part_is_exact_up_to_a_radian() -> None:
+    momentum, inertia = random_bodies(300)
+    speed = np.linalg.norm(momentum, axis=1) / inertia.min(axis=1)
+    pi, moments = tensor(momentum / speed[:, None]), tensor(inertia)
+    for time, least, most in ((1.0, 0.0, 1e-14), (4.0, 1e-10, 1e-2)):
+        once, often = (free_attitude(pi, moments, time, n) for n in (1, 16))
+        assert least <= float((once - often).abs().max()) <= most
+
+
 def test_a_body_at_rest_does_not_turn() -> None:
     q = free_attitude(torch.zeros(2, 3).double(), tensor([1.0, 1.5, 2.0]), 1.0, 3)
     assert torch.equal(q, tensor([[1.0, 0, 0, 0]] * 2))

@@ -37,10 +37,10 @@ AGM_STEPS = 16
 """Enough for complementary parameters down to the least float64."""
 SERIES_BELOW = 1e-9
 """Below this ``p t^2`` the Taylor series of S, C and D is exact to round-off."""
-_GAUSS = np.polynomial.legendre.leggauss(16)
+_GAUSS = np.polynomial.legendre.leggauss(6)
 NODES, WEIGHTS = np.append((_GAUSS[0] + 1) / 2, 1.0), _GAUSS[1] / 2
 """Gauss-Legendre quadrature of the attitude's angle on [0, 1], whose end comes as a
-node without a weight; exact for turns of a radian or so."""
+node without a weight; exact to round-off for turns of up to a radian."""
 
 
 def jacobi(u: Tensor, m: Tensor, complement: Tensor) -> tuple[Tensor, Tensor, Tensor]:

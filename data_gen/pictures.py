@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from data_gen.recipes import read_recipe
-from pde_sym.fields import FieldSpec
+from pde_sym.fields import FieldSpec, with_unit
 from pde_sym.seeds import Split
 from pde_sym.store import make_folder, open_entry, read_manifest, write_file
 
@@ -44,13 +44,11 @@ def draw(folder: Path, pictures: Path) -> list[str]:
             figure, axes = _line(u, times, lengths[0], norm, cmap)
         else:
             figure, axes = _plane(u, times, lengths, norm, cmap)
-        figure.colorbar(ScalarMappable(norm, cmap), ax=axes, label=_label(name, unit))
+        figure.colorbar(
+            ScalarMappable(norm, cmap), ax=axes, label=with_unit(name, unit)
+        )
         figures[name] = figure
     return _save(figures, pictures)
-
-
-def _label(name: str, unit: str) -> str:
-    return name.replace("_", " ") + (f" [{unit}]" if unit else "")
 
 
 def _save(figures: dict[str, Figure], pictures: Path) -> list[str]:
@@ -73,8 +71,8 @@ def _curves(values: Values, times: Values, spec: FieldSpec) -> dict[str, Figure]
         for name, u, (colour, dash) in zip(
             names, values[:, channels].T, CURVES, strict=False
         ):
-            axis.plot(times, u, color=colour, linestyle=dash, label=_label(name, ""))
-        axis.set(xlabel="time t [T]", ylabel=_label(field.name, field.unit))
+            axis.plot(times, u, color=colour, linestyle=dash, label=with_unit(name, ""))
+        axis.set(xlabel="time t [T]", ylabel=with_unit(field.name, field.unit))
         if len(names) > 1:
             axis.legend()
         figures[field.name] = figure

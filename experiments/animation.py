@@ -21,10 +21,10 @@ from experiments.drawing import (
     show_field,
     styled,
     value_range,
-    with_unit,
 )
 from experiments.evaluation import Pictures
 from pde_sym.errors import InputError
+from pde_sym.fields import with_unit
 
 DPI = 80
 MAX_FRAMES = 40

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from experiments.evaluation import Pictures
 from pde_sym.errors import InputError
-from pde_sym.fields import FieldSpec
+from pde_sym.fields import FieldSpec, with_unit
 from pde_sym.systems import SYSTEMS
 
 Floats = NDArray[np.floating]
@@ -88,11 +88,6 @@ def units(system: str) -> dict[str, str]:
                     result |= dict.fromkeys((field.name, *names), field.unit)
             result |= {i.name: i.unit for i in every.invariants}
     return result
-
-
-def with_unit(name: str, unit: str) -> str:
-    readable = name.replace("_", " ")
-    return f"{readable} [{unit.replace('^2', '²')}]" if unit else readable
 
 
 def value_range(values: Floats) -> tuple[str, Normalize]:

@@ -18,9 +18,9 @@ from experiments.drawing import (
     show_field,
     styled,
     value_range,
-    with_unit,
 )
 from experiments.evaluation import Pictures
+from pde_sym.fields import with_unit
 
 
 @styled

@@ -5,6 +5,7 @@ belong to which field, and the rank of a field says how it transforms; files,
 symmetry actions and networks all read it and never count channels themselves.
 """
 
+import re
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Self
@@ -120,3 +121,12 @@ class FieldSpec(Frozen):
 
     def __add__(self, other: "FieldSpec") -> "FieldSpec":
         return FieldSpec(fields=self.fields + other.fields)
+
+
+_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def with_unit(name: str, unit: str) -> str:
+    """Return a label for pictures: ``with_unit("a_b", "L^2")`` is ``a b [L²]``."""
+    raised = re.sub(r"\^(\d+)", lambda found: found[1].translate(_RAISED), unit)
+    return name.replace("_", " ") + (f" [{raised}]" if unit else "")

@@ -30,6 +30,7 @@ from experiments.figures import (
 from experiments.series import Series, group_by_seed
 from experiments.strip import rollout_strip
 from pde_sym.errors import InputError
+from pde_sym.fields import with_unit
 from pde_sym.symmetry import point_group, shift_group
 from pde_sym.systems import SYSTEMS
 
@@ -271,3 +272,9 @@ def test_equal_figures_are_equal_files():
         )
         assert one == two
         assert one.startswith(start)
+
+
+def test_labels_are_words_with_units():
+    assert with_unit("a_b", "L^2") == "a b [L²]"
+    assert with_unit("momentum", "M L^12 / T") == "momentum [M L¹² / T]"
+    assert with_unit("smoke", "") == "smoke"

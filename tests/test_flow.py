@@ -205,6 +205,26 @@ def test_a_trajectory_does_not_depend_on_its_batch() -> None:
             assert torch.equal(budgets[name][i], budget[name][0])
 
 
+def test_the_sums_of_amplitudes_bound_speed_and_strain() -> None:
+    """And do not change under shifts off the grid, as maxima on the grid do."""
+    s, state = spectrum_of(GRID), states(count=1, mean=0.0)[0]
+    modes, moved = (
+        s.decompose(u)
+        for u in (
+            state,
+            act(GroupElement(shift=(0.1234, 0.777)), state, Flow.fields, GRID),
+        )
+    )
+    u, v = s.velocity_of(modes.omega, modes.mean)
+    gradient = s.inverse(torch.stack([s.ikx * u, s.iky * u, s.ikx * v, s.iky * v]))
+    speed, strain, mean, *_ = s.amplitudes(modes)
+    largest = [float(f.abs().sum(0).max()) for f in (state[:2], gradient)]
+    assert largest[0] <= speed <= 10 * largest[0]
+    assert largest[1] <= 2 * strain <= 20 * largest[1]
+    assert mean <= 1e-14
+    assert s.amplitudes(moved)[:2] == pytest.approx((speed, strain), rel=1e-13)
+
+
 def test_a_fast_flow_takes_more_steps() -> None:
     s = spectrum_of(GRID)
     slow, fast = (states(count=1)[0], 3 * states(count=1)[0])

@@ -383,6 +383,21 @@ def test_a_strong_obstacle_stops_the_flow_inside() -> None:
     assert speeds[1] > speeds[2]
 
 
+def test_a_sharp_obstacle_tends_to_a_solid_with_the_root_of_its_strength() -> None:
+    grid, dt = PeriodicGrid.square(64), 0.03
+    x, y = (m - 0.5 for m in grid.mesh())
+    disk = torch.from_numpy((np.hypot(x, y) < 0.25).astype(float))
+    strengths = [100.0 * 2**i for i in range(5)]
+    ends = []
+    for strength in strengths:
+        system = Flow(breaking=(Obstacle(strength=strength),), viscosity=0.1)
+        phi = system.solver(grid, strength * disk[None, None], dt)
+        ends.append(phi(states(1, grid=grid))[0, :2])
+    steps = [float((a - b).norm()) for a, b in itertools.pairwise(ends)]
+    slope = np.polyfit(np.log(strengths[:-1]), np.log(steps), 1)[0]
+    assert slope == pytest.approx(-0.5, abs=0.12)
+
+
 @pytest.mark.parametrize("name", ["viscosity", "obstacle", "topography", "beta 30"])
 def test_a_great_strength_takes_more_steps_and_stays_finite(name: str) -> None:
     term = TERMS[name].model_copy(update={"strength": 30 * TERMS[name].strength})

@@ -227,7 +227,8 @@ class Obstacle(FlowTerm):
     """A porous disk that brakes the flow: the force ``-strength chi(x) u`` (Brinkman).
 
     chi falls from 1 to 0 over `width`. The flow about a solid is the limit of great
-    strength, with an error of about ``strength^(-1/2)`` (Angot, Bruneau, Fabrie 1999).
+    strength: a sharp mask misses it by about ``strength^(-1/2)`` (Angot, Bruneau,
+    Fabrie 1999, Numer. Math. 81), while a soft edge moves outwards with the strength.
     """
 
     equation: ClassVar[str] = "w_t + u.grad w = nu Lap w - eps curl(chi(x) u)"

@@ -76,17 +76,16 @@ def encode(figure: Figure, suffix: str) -> bytes:
 
 
 def units(system: str) -> dict[str, str]:
-    """Return the unit of every field, channel and invariant of a system."""
+    """Return the unit of every field and channel of a system."""
     result: dict[str, str] = {}
     for kind in SYSTEMS:
         if kind.model_fields["kind"].default == system:
             terms = [term.model_validate({}).model_dump() for term in kind.terms]
             every = kind.model_validate({"breaking": terms})
-            for spec in (every.fields, every.environment_fields):
+            for spec in (kind.fields, every.environment_fields):
                 for field in spec:
                     names = FieldSpec.of(field).channel_names
                     result |= dict.fromkeys((field.name, *names), field.unit)
-            result |= {i.name: i.unit for i in every.invariants}
     return result
 
 

@@ -195,7 +195,6 @@ def test_every_channel_has_a_unit_to_be_labelled_with(kind):
     for channel in kind.fields.channel_names:
         field = next(f for f in kind.fields if channel.startswith(f.name))
         assert unit[channel] == unit[field.name] == field.unit
-    assert unit[kind.invariants[0].name] == kind.invariants[0].unit
 
 
 def test_strip_shows_signed_fields_with_symmetric_limits():

@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 
 from pde_sym.etdrk4 import Etdrk4Coefficients
-from pde_sym.kernels.kdv_budgets import FACTORS, ORDERS, Budgets, Lines, add_budgets
+from pde_sym.kernels.kdv_budgets import NONE, Budgets, Lines, add_budgets
 from pde_sym.kernels.kdv_flux import (
     Complexes,
     Floats,
@@ -160,21 +160,30 @@ def _laid_out(c: Coefficients, wanted: dict[str, int]) -> tuple[Complexes, Place
 
 
 def _budgets(c: Coefficients) -> Budgets:
-    rows = []
-    for place, n in enumerate(INTEGRALS):
-        for monomial, coefficient in variation(n).items():
-            orders = [j for j, e in enumerate(monomial) for _ in range(e)]
-            orders += [ORDERS] * (FACTORS - len(orders))
-            rows.append((float(coefficient), place, orders))
-    coefficients, integrals, factors = zip(*rows, strict=True)
+    monomials = [
+        (float(coefficient), place, [j for j, e in enumerate(m) for _ in range(e)])
+        for place, n in enumerate(INTEGRALS)
+        for m, coefficient in variation(n).items()
+    ]
+    needed = {0, 1, 2, 3}.union(*(factors for *_, factors in monomials))
+    if "kawahara" in c.strength:
+        needed.add(5)
+    orders = sorted(needed)
+    most = max(len(factors) for *_, factors in monomials)
+    lines = [
+        [orders.index(j) for j in factors] + [NONE] * (most - len(factors))
+        for *_, factors in monomials
+    ]
     fields, at = _laid_out(c, IN_BUDGETS)
     return Budgets(
         points=c.budget_points(),
         fields=fields,
         at=at,
-        coefficients=np.array(coefficients),
-        integrals=np.array(integrals),
-        factors=np.array(factors),
+        powers=(1j * c.modes.k.numpy()) ** np.array(orders)[:, None],
+        fifth=orders.index(5) if 5 in orders else NONE,
+        coefficients=np.array([coefficient for coefficient, *_ in monomials]),
+        integrals=np.array([place for _, place, _ in monomials]),
+        factors=np.array(lines),
         corrections=gregory_weights(2 * EDGE).numpy()[:EDGE] - 1,
     )
 
@@ -205,7 +214,8 @@ def _advance(spectrum, order, plans, tables, clock, terms, budgets, u, totals) -
         y[:], mean[:], shift[:], total[:], seen[:] = 0.0, 0.0, 0.0, 0.0, 0.0
         for r in range(len(own)):
             mean[0, r] = spectrum[own[r], 0].real
-            y[r, 1 : len(k)] = spectrum[own[r], 1:]
+            for m in range(1, len(k)):
+                y[r, m] = spectrum[own[r], m]
         rows = slice(first, first + len(own))
         plan = plans[0][rows], plans[1][rows], plans[2][rows]
         _integrate(y, mean, shift, plan, tables, clock, terms, budgets, total)
@@ -215,8 +225,10 @@ def _advance(spectrum, order, plans, tables, clock, terms, budgets, u, totals) -
         lanes = -(-len(own) // LANES) * LANES
         to_values(seen[:lanes], values[:lanes])
         for r in range(len(own)):
-            u[own[r]] = values[r]
-            totals[own[r]] = total[r]
+            for i in range(points):
+                u[own[r], i] = values[r, i]
+            for i in range(totals.shape[1]):
+                totals[own[r], i] = total[r, i]
 
 
 @njit(cache=True)
@@ -231,7 +243,8 @@ def _integrate(y, mean, shift, plan, tables, clock, terms, budgets, total) -> No
     rest = np.zeros((6, block))
     for r in range(len(steps)):
         env[r], h[r] = own_env[r], dt / steps[r]
-        rest[:, r] = tables[which[r], :, 0].real
+        for i in range(6):
+            rest[i, r] = tables[which[r], i, 0].real
     time, drift = np.zeros(block), np.zeros((4, block))
     phi, stage = np.zeros_like(y), np.zeros_like(y)
     at_start = np.zeros((block, modes), dtype=np.complex128)
@@ -277,12 +290,13 @@ def _room(block, terms):
         np.zeros((block, wide), dtype=np.complex128),
         np.zeros((fields, terms.points)),
         np.zeros((fields, wide), dtype=np.complex128),
+        np.full(block, np.nan),
     )
 
 
 @njit(cache=True)
 def _lines(budgets):
-    rows = -(-(ORDERS + 1 + len(budgets.fields)) // LANES) * LANES
+    rows = -(-(len(budgets.powers) + len(budgets.fields)) // LANES) * LANES
     return Lines(
         np.zeros((rows, budgets.points // 2 + 1), dtype=np.complex128),
         np.zeros((rows, budgets.points)),
@@ -357,8 +371,9 @@ def _turn(part, active, h, table, frame, mean, shift, drift) -> None:
             mean[3, r] = half[r] * mean[1, r] + inner[r] * turned
             shift[3, r] = shift[0, r] + h[r] * (6 * mean[2, r] - frame)
         else:
-            average = (mean[0, r] + 2 * (mean[1, r] + mean[2, r]) + mean[3, r]) / 6
-            shift[0, r] += h[r] * (6 * average - frame)
+            # In this form a shift that grows evenly is that of the last stage.
+            bend = mean[0, r] + 2 * mean[1, r] - 4 * mean[2, r] + mean[3, r]
+            shift[0, r] = shift[3, r] + h[r] * bend
             linear = full[r] * mean[0, r] + first[r] * drift[0, r]
             mean[0, r] = linear + middle[r] * (drift[1, r] + drift[2, r])
             mean[0, r] += last[r] * drift[3, r]

@@ -8,12 +8,19 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-from pde_sym.kernels.kdv_flux import Complexes, Floats, Places, swing, to_values, turn
+from pde_sym.kernels.kdv_flux import (
+    Complexes,
+    Floats,
+    Integers,
+    Places,
+    swing,
+    to_values,
+    turn,
+)
 
-ORDERS, FACTORS = 7, 4
-"""Derivatives of u from 0, and factors of a monomial, that the variations need."""
+NONE = -1
+"""Line of a factor that is not there."""
 
 
 class Budgets(NamedTuple):
@@ -25,9 +32,12 @@ class Budgets(NamedTuple):
         Points of the grid, 0 when all rates are zero.
     fields, at
         Spectra ``(fields, batch or 1, modes)``, and their places.
+    powers, fifth
+        ``(i k)^j`` for the derivatives of u that are needed, 0 to 3 first, and the line
+        of order 5 or `NONE`.
     coefficients, integrals, factors
         The monomials of the variations: coefficient, place of the integral, and the
-        orders of `FACTORS` derivatives, `ORDERS` standing for the factor 1.
+        lines of up to four factors, then `NONE`.
     corrections
         What the quadrature adds to the weight 1 of the steps next to an end.
     """
@@ -35,14 +45,16 @@ class Budgets(NamedTuple):
     points: int
     fields: Complexes
     at: Places
+    powers: Complexes
+    fifth: int
     coefficients: Floats
-    integrals: NDArray[np.int64]
-    factors: NDArray[np.int64]
+    integrals: Integers
+    factors: Integers
     corrections: Floats
 
 
 class Lines(NamedTuple):
-    """Where to work: u and its derivatives, a line of ones, the fields; and R.
+    """Where to work: u and its derivatives, then the fields; and R.
 
     The lines are as many as a multiple of the lanes of the transforms.
     """
@@ -69,23 +81,19 @@ def add_budgets(
     weight, total
         Factor of the rates, and the sums ``(5,)``.
     """
-    k, points = terms.k, budgets.points
-    for m in range(len(k)):
-        value = w[m] if m > 0 else mean + 0j
-        for order in range(ORDERS):
-            lines.spectra[order, m] = value
-            value *= 1j * k[m]
-    lines.spectra[ORDERS, 0] = 1.0
+    k, first = terms.k, len(budgets.powers)
+    for line in range(first):
+        for m in range(1, len(k)):
+            lines.spectra[line, m] = w[m] * budgets.powers[line, m]
+    lines.spectra[0, 0] = mean
     for f in range(len(budgets.fields)):
-        turn(budgets.fields[f, env], shift, k, lines.spectra[ORDERS + 1 + f])
+        turn(budgets.fields[f, env], shift, k, lines.spectra[first + f])
     to_values(lines.spectra, lines.values)
-    _added(lines.values, budgets.at, terms.numbers, time, lines.rate)
-    scale = weight * 2 * np.pi / k[1] / points
+    _added(lines.values, budgets, terms.numbers, time, lines.rate)
+    scale = weight * 2 * np.pi / k[1] / budgets.points
     for q in range(len(budgets.coefficients)):
-        total_of_product = _sum(lines.values, budgets.factors[q], lines.rate)
-        total[budgets.integrals[q]] += (
-            scale * budgets.coefficients[q] * total_of_product
-        )
+        found = _sum(lines.values, budgets.factors[q], lines.rate)
+        total[budgets.integrals[q]] += scale * budgets.coefficients[q] * found
 
 
 @njit(cache=True, fastmath={"reassoc", "nsz"})
@@ -94,10 +102,16 @@ def _sum(values, factors, rate):
     a, b, c, d = factors
     first, second, third, fourth = values[a], values[b], values[c], values[d]
     total = 0.0
-    if c == ORDERS:
+    if a == NONE:
+        for i in range(len(rate)):
+            total += rate[i]
+    elif b == NONE:
+        for i in range(len(rate)):
+            total += first[i] * rate[i]
+    elif c == NONE:
         for i in range(len(rate)):
             total += first[i] * second[i] * rate[i]
-    elif d == ORDERS:
+    elif d == NONE:
         for i in range(len(rate)):
             total += first[i] * second[i] * third[i] * rate[i]
     else:
@@ -107,21 +121,24 @@ def _sum(values, factors, rate):
 
 
 @njit(cache=True)
-def _added(values, at, numbers, time, rate) -> None:
+def _added(values, budgets, numbers, time, rate) -> None:
     """Write R; the terms that need no field first."""
-    u, ux, uxx, uxxx, uxxxxx = values[0], values[1], values[2], values[3], values[5]
-    clock = swing(numbers, time)
+    u, ux, uxx, uxxx = values[0], values[1], values[2], values[3]
+    clock, at = swing(numbers, time), budgets.at
     for i in range(len(rate)):
         steeper = numbers.gardner + numbers.quartic * u[i]
         rate[i] = (
             numbers.frame * ux[i]
             + numbers.viscosity * uxx[i]
             - clock * uxxx[i]
-            - numbers.kawahara * uxxxxx[i]
             - numbers.damping * u[i]
             - u[i] * u[i] * ux[i] * steeper
         )
-    field = values[ORDERS + 1 :]
+    if budgets.fifth != NONE:
+        uxxxxx = values[budgets.fifth]
+        for i in range(len(rate)):
+            rate[i] -= numbers.kawahara * uxxxxx[i]
+    field = values[len(budgets.powers) :]
     if at.potential >= 0:
         v, vx = field[at.potential], field[at.potential + 1]
         for i in range(len(rate)):

@@ -66,13 +66,17 @@ class Terms(NamedTuple):
 
 
 class Room(NamedTuple):
-    """Where to work: one line per row of a block, and per field and row."""
+    """Where to work: one line per row of a block, and per field and row.
+
+    The fields stand on the grid as they were seen from the frames at `shift`.
+    """
 
     values: Floats
     product: Floats
     spectrum: Complexes
     field_values: Floats
     field_spectra: Complexes
+    shift: Floats
 
 
 @njit(cache=True)
@@ -139,8 +143,14 @@ def swing(numbers, time):
 
 @njit(cache=True)
 def _shift_fields(shift, env, rows, terms, room) -> None:
-    """Put the fields, seen from the frame of each row, on the grid."""
+    """Put the fields, seen from the frame of each row, on the grid if they moved."""
     block = len(room.values)
+    moved = False
+    for r in range(rows):
+        moved |= shift[r] != room.shift[r]
+        room.shift[r] = shift[r]
+    if not moved:
+        return
     for f in range(len(terms.fields)):
         own = slice(f * block, f * block + rows)
         for r in range(rows):

@@ -12,7 +12,7 @@ from pde_sym.etdrk4 import Etdrk4Coefficients, etdrk4_coefficients, etdrk4_step
 from pde_sym.grid import PeriodicGrid
 from pde_sym.groups import Subgroup, point_group
 from pde_sym.simulate import simulate
-from pde_sym.systems import kdv_solver
+from pde_sym.systems import kdv_dynamics, kdv_solver
 from pde_sym.systems.kdv import KdV
 from pde_sym.systems.kdv_integrals import INTEGRALS, soliton_value
 from pde_sym.systems.kdv_solutions import (
@@ -319,10 +319,21 @@ def test_system_describes_itself() -> None:
 # Bad input --------------------------------------------------------------------------
 
 
-def test_a_term_that_is_wrong_is_one_line() -> None:
-    with pytest.raises(InputError, match=r"breaking: strength: .* greater") as caught:
-        Viscosity.parse({"strength": -0.1}, where="breaking")
-    assert "\n" not in str(caught.value)
+@pytest.mark.parametrize("kind", [term.__name__ for term in KdV.terms])
+def test_a_strength_out_of_range_is_one_line(kind: str) -> None:
+    (term,) = (t for t in KdV.terms if t.__name__ == kind)
+    for strength, reason in (
+        (-0.1, "greater than or equal to 0"),
+        (1e4, "less than or equal to"),
+        (float("nan"), "finite number"),
+        ("much", "number"),
+    ):
+        with pytest.raises(InputError, match=rf"^breaking: strength: .*{reason}") as e:
+            term.parse({"strength": strength}, where="breaking")
+        assert "\n" not in str(e.value)
+
+
+def test_each_term_stands_once() -> None:
     with pytest.raises(ValidationError, match="each breaking term at most once"):
         KdV(breaking=(Damping(), Damping()))
 
@@ -340,11 +351,28 @@ def test_steps_that_are_unstable_are_refused() -> None:
             intact(dt=dt)
 
 
-def test_states_that_are_not_finite_are_named() -> None:
+@pytest.mark.parametrize("compiled", [True, False])
+def test_states_that_are_not_finite_are_named(
+    compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By trajectory, field, frame and time; a blow-up too, here of steps too long."""
     u = states(3)
     u[1, 0, 5] = float("nan")
-    with pytest.raises(SimulationError, match="trajectory 1: u is not finite before"):
-        intact()(u)
+    phi = intact(compiled=compiled).at(4)
+    with pytest.raises(SimulationError) as caught:
+        phi(u)
+    assert str(caught.value).startswith(
+        "trajectory 1: u is not finite before frame 5, which starts at t=0.4; lower"
+    )
+    monkeypatch.setattr(kdv_dynamics, "STABLE_STEP", 1e9)
+    u = states(3)
+    u[2] *= 40
+    with pytest.raises(SimulationError) as caught:
+        intact(dt=2.0, steps=40, compiled=compiled)(u)
+    assert str(caught.value).startswith(
+        "trajectory 2: u is not finite after frame 1, which starts at t=0; lower"
+    )
+    assert "\n" not in str(caught.value)
 
 
 def test_wrong_shapes_are_refused() -> None:

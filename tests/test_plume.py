@@ -232,9 +232,24 @@ def test_inflow_is_budgeted_to_round_off() -> None:
     )
 
 
+def test_an_inflow_leaves_the_obstacle_clear() -> None:
+    """Where they overlap no smoke comes in, and the budget knows it."""
+    terms = (Inflow(strength=4.0, x=0.4, radius=0.2), Obstacle(strength=0.2, y=0.3))
+    system = Plume(breaking=terms)
+    environment = drawn_environment(system, GRID)
+    inflow, solid = environment[0, 0], environment[0, 1] != 0
+    assert inflow[solid].sum() > 0.1 * inflow.sum()
+    still = torch.zeros(1, 3, *GRID.shape, dtype=torch.float64)
+    after, budget = system.solver(GRID, environment, 0.1).step(still)
+    assert not after[0, 0][solid].any()
+    torch.testing.assert_close(after[0, 0], 0.1 * inflow * ~solid, rtol=0, atol=1e-15)
+    change = after[:, 0].sum((-2, -1)) * GRID.cell_volume
+    torch.testing.assert_close(budget["smoke"], change, rtol=1e-13, atol=0)
+
+
 def test_energy_never_grows_by_itself() -> None:
     rough = drawn_states(Puffs(modes=23, slope=0.0), GRID, count=3)
-    for viscosity in (0.0, 1e-3):
+    for viscosity in (0.0, 1e-3, 0.3):
         phi = Plume(viscosity=viscosity).solver(GRID, no_environment(GRID), 0.02)
         frames = rollout(phi, rough, 20)
         energy = frames[:, :, 1:].square().sum((-3, -2, -1))

@@ -40,7 +40,8 @@ class CompiledBox:
             p.dx * p.dy * float(box.inflow.sum()),
             plain(lift_x.abs() / p.dx + lift_y.abs() / p.dy),
         )
-        self._numbers = (float(box.viscosity), float(box.wall), p.dx, p.dy)
+        # As numbers, not as globals: those are frozen into the compilation's cache.
+        self._numbers = (box.viscosity, box.wall, p.dx, p.dy, COURANT, VISCOUS)
 
     def advance(
         self, smoke: Tensor, faces: Faces, dt: float, steps: int, most: int
@@ -253,7 +254,7 @@ def _work(s, u, lift):
 def _energy_rate(s, s_t, u, v_t, forces, numbers):
     """Return the work of the lift less the loss to viscosity."""
     lift_x, lift_y, _, _, _ = forces
-    viscosity, wall, dx, dy = numbers
+    viscosity, wall, dx, dy, _, _ = numbers
     work = _work(s, u, lift_x) + _work(s_t, v_t, lift_y)
     if viscosity > 0:
         loss = _square_gradient(u, wall, dx, dy) + _square_gradient(v_t, wall, dy, dx)
@@ -264,7 +265,7 @@ def _energy_rate(s, s_t, u, v_t, forces, numbers):
 @njit(cache=True)
 def _largest_step(s, u, v, forces, numbers, remaining):
     _, _, inflow, _, largest_lift = forces
-    viscosity, _, dx, dy = numbers
+    viscosity, _, dx, dy, courant, viscous = numbers
     nx, ny = s.shape
     # Sums keep what is not a number, maxima need not.
     speeds, pulls, sums = np.zeros(ny), np.zeros(ny), np.zeros(ny)
@@ -283,13 +284,13 @@ def _largest_step(s, u, v, forces, numbers, remaining):
         total += sums[j]
     if not total < np.inf:
         return 0.0
-    root = speed + math.sqrt(speed**2 + 4 * COURANT * force)
+    root = speed + math.sqrt(speed**2 + 4 * courant * force)
     result = remaining
     if root > 0:
-        result = min(result, 2 * COURANT / root)
+        result = min(result, 2 * courant / root)
     if viscosity > 0:
         stiffness = 4 * viscosity * (1 / dx**2 + 1 / dy**2)
-        result = min(result, VISCOUS / stiffness)
+        result = min(result, viscous / stiffness)
     return result
 
 
@@ -306,7 +307,7 @@ def _mean(kept, start, now, h, rate):
 def _step(s, u, v, budget, h, forces, numbers, solve, solid):
     """Advance by one step in place; see `pde_sym.systems.plume_dynamics.step`."""
     lift_x, lift_y, inflow, total_inflow, _ = forces
-    viscosity, wall, dx, dy = numbers
+    viscosity, wall, dx, dy, _, _ = numbers
     nx, ny = s.shape
     s0, u0, v0_t = s.copy(), u.copy(), _transposed(v)
     rate_s, rate_st = np.empty((nx, ny)), np.empty((ny, nx))

@@ -265,7 +265,7 @@ def hamiltonian(
     system: KdV, u: Tensor, grid: PeriodicGrid, environment: Tensor
 ) -> Tensor:
     """Return the energy of states ``(batch, N)``; see `KdV.hamiltonian`."""
-    modes = Modes(grid)
+    modes = Modes(grid, u.device)
     c = Coefficients(system, modes, environment)
     points, k, eps = 2 * modes.points, modes.k, c.strength.get
     v, vx, vxx = derivatives(modes.spectrum(u), k, points, 2)

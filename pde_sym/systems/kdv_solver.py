@@ -192,7 +192,6 @@ class KdVSolver:
     def step(self, state: Tensor) -> tuple[Tensor, Budget]:
         """Return state and budgets one frame later; see `Solver.step`."""
         u = state[:, 0].to(torch.float64)
-        self._check(u, "before")
         if self._compiled is None or u.requires_grad:
             following, budgets = self._advance(u)
         else:
@@ -203,7 +202,7 @@ class KdVSolver:
                 spectrum, steps.numpy(), self.frame * self._dt
             )
             following, budgets = (torch.from_numpy(a) for a in advanced)
-        self._check(following, "after")
+        self._check(following.isfinite().all(-1), "after")
         self.frame += 1
         named = zip(INTEGRALS, budgets.unbind(-1), strict=True)
         return following[:, None], {f"P{n}": budget for n, budget in named}
@@ -249,6 +248,7 @@ class KdVSolver:
         return torch.stack([rates[f"P{n}"] for n in INTEGRALS], dim=-1)
 
     def _numbers_of_steps(self, size: Tensor, mean: Tensor) -> Tensor:
+        self._check((size + mean).isfinite(), "before")
         accurate, stable = self._c.stiffness(size, mean, self._dt)
         if self._steps is not None:
             least = self._steps
@@ -269,8 +269,7 @@ class KdVSolver:
             )
         return accurate.ceil().clamp(min=LEAST_STEPS).to(torch.int64)
 
-    def _check(self, u: Tensor, when: str) -> None:
-        finite = u.isfinite().all(-1)
+    def _check(self, finite: Tensor, when: str) -> None:
         if not finite.all():
             lost = int(finite.logical_not().nonzero()[0])
             raise SimulationError(

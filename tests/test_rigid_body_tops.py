@@ -23,7 +23,7 @@ LAGRANGE = top((1.0, 1.0, 1.5), ALONG_3)
 KOVALEVSKAYA = top((2.0, 2.0, 1.0), ALONG_1)
 GORYACHEV = top((2.0, 2.0, 0.5), ALONG_1)
 TOPS = {
-    "lagrange": LAGRANGE,
+    "axial_momentum": LAGRANGE,
     "kovalevskaya": KOVALEVSKAYA,
     "goryachev_chaplygin": GORYACHEV,
 }
@@ -87,8 +87,8 @@ def test_lagrange() -> None:
 @pytest.mark.parametrize("name", TOPS)
 def test_a_top_measures_its_own_integral(name: str) -> None:
     system = TOPS[name]
-    assert system.integrals == (name,)
-    assert system.invariants[-1].name == name
+    assert name in {invariant.name for invariant in system.invariants}
+    assert system.integrals == ((name,) if name != "axial_momentum" else ())
     u = starts(system)
     run = simulate(system, GRID, u, NO_FIELDS, dt=0.2, num_frames=51)
     assert drift(run.invariants[name]) <= 1e-11
@@ -108,7 +108,7 @@ def test_rates_of_the_integrals(name: str) -> None:
     expected = (slope * equation(system, columns.detach())).sum(1)
     rate = system.rates(u, GRID, NO_FIELDS)[name]
     assert (rate - expected).abs().max() <= 1e-14
-    assert bool(rate.any()) == (name == "goryachev_chaplygin")
+    assert bool(rate.abs().max() >= 1e-3) == (name == "goryachev_chaplygin")
     run = simulate(system, GRID, u, NO_FIELDS, dt=0.2, num_frames=11)
     change = run.invariants[name] - run.invariants[name][:, :1]
     assert (change - run.budgets[name]).abs().max() <= 1e-11
@@ -119,16 +119,17 @@ def test_rates_of_the_integrals(name: str) -> None:
     [
         top((2.0, 2.0, 1.0), (0.0, 1.0, 0.0)),
         top((1.9, 2.0, 1.0), ALONG_1),
-        body(Gravity(), Friction(), inertia=(1.0, 1.0, 1.5)),
-        body(Gravity(), Asymmetry(strength=0.1), inertia=(1.0, 1.0, 1.5)),
-        body(inertia=(1.0, 1.0, 1.5)),
+        body(Gravity(direction=ALONG_1), Friction(), inertia=(2.0, 2.0, 1.0)),
+        body(Gravity(direction=ALONG_1), Asymmetry(), inertia=(2.0, 2.0, 1.0)),
+        body(inertia=(2.0, 2.0, 1.0)),
     ],
     ids=["another axis", "three moments", "friction", "asymmetry", "no gravity"],
 )
 def test_other_bodies_have_no_fourth_integral(system: RigidBody) -> None:
     names = {invariant.name for invariant in system.invariants}
     assert system.integrals == ()
-    assert not names & set(TOPS)
+    assert ("axial_momentum" in names) == (system.inertia[0] == system.inertia[1])
+    assert names.isdisjoint({"kovalevskaya", "goryachev_chaplygin"})
 
 
 @pytest.mark.parametrize("name", TOPS)

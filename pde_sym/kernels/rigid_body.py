@@ -14,7 +14,7 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pde_sym.kernels.rigid_body_exact import free_frames
+from pde_sym.kernels.rigid_body_exact import FreeBody, carry
 from pde_sym.systems.base import Budget
 from pde_sym.systems.rigid_body import RigidBody
 from pde_sym.systems.rigid_body_initial import FIELDS
@@ -39,6 +39,7 @@ BUDGETS = (
     "spatial_momentum_y",
     "spatial_momentum_z",
     "goryachev_chaplygin",
+    "axial_momentum",
 )
 """Invariants with a rate; the others are constant."""
 
@@ -106,6 +107,7 @@ class CompiledBody:
 
     def __init__(self, system: RigidBody, dt: float) -> None:
         self._system, self._dt, self._plan = system, dt, plan_of(system)
+        self._closed = FreeBody(system.moments)
         own, where = system.fields.names, FIELDS.slices()
         self._channels = np.r_[tuple(where[name] for name in own)]
 
@@ -122,41 +124,40 @@ class CompiledBody:
         full = np.zeros((len(state), FIELDS.num_channels))
         full[:, self._channels] = state.detach().flatten(1).numpy()
         if self._system.is_free:
-            after, budgets = self._free(full, counts.numpy()), np.zeros((len(full), 0))
+            after, budgets = self._free(full, counts.numpy())
         else:
             after, budgets = _frames(
                 self._plan, full, self._dt, counts.numpy(), np.array(COMPOSITION)
             )
         rows = torch.from_numpy(budgets.T.copy())
-        changes: Budget = dict(zip(BUDGETS, rows, strict=False))
+        changes: Budget = dict(zip(BUDGETS, rows, strict=True))
         constant = torch.zeros(len(state), dtype=torch.float64)
         return (
             torch.from_numpy(after[:, self._channels]).reshape(state.shape),
             {i.name: changes.get(i.name, constant) for i in self._system.invariants},
         )
 
-    def _free(self, full: Array, parts: NDArray[np.int64]) -> Array:
-        plan = self._plan
-        after = free_frames(
-            self._system.moments,
-            full,
-            self._dt,
-            parts,
-            has_vertical=plan.has_vertical,
-            has_attitude=plan.has_attitude,
-        )
+    def _free(self, full: Array, parts: NDArray[np.int64]) -> tuple[Array, Array]:
+        plan, dt = self._plan, self._dt
+        after, budgets = self._closed.motion(full, dt), np.zeros((len(full), 8))
+        if plan.has_vertical or plan.has_attitude:
+            turns = self._closed.turn(full, dt, parts)
+            carry(turns, after, plan.has_vertical, plan.has_attitude)
         if plan.has_phase:
-            angle, (cos, sin) = plan.frequency * self._dt, full[:, 10:].T
+            angle, (cos, sin) = plan.frequency * dt, full[:, 10:].T
             c, s = math.cos(angle), math.sin(angle)
             after[:, 10:] = np.stack([c * cos - s * sin, c * sin + s * cos], axis=1)
-        return after
+        if self._system.is_symmetric and plan.inverse[0] != plan.inverse[1]:
+            slope = plan.inverse[1] - plan.inverse[0]
+            budgets[:, 7] = slope * self._closed.product(full, dt, parts)
+        return after, budgets
 
 
 @njit(cache=True, error_model="numpy")
 def _frames(plan, states, dt, counts, composition):
-    """Return the states ``(batch, 12)`` and the `BUDGETS` ``(batch, 7)`` of a frame."""
+    """Return the states ``(batch, 12)`` and the `BUDGETS` ``(batch, 8)`` of a frame."""
     following = states.copy()
-    budgets = np.zeros((len(states), 7))
+    budgets = np.zeros((len(states), 8))
     for n in range(len(states)):
         x, budget = following[n], budgets[n]
         h, pending = dt / counts[n], 0.0
@@ -377,6 +378,7 @@ def _accumulate(plan, x, budget, h):
         # Of the top whose centre of mass is on the axis 1.
         budget[6] -= h * m[0] * (p1 * g1 + p2 * g2 + p3 * g3) * p2
         push1, push2, push3 = push1 + pull1, push2 + pull2, push3 + pull3
+    budget[7] += h * (p1 * o2 - p2 * o1 + push3 + bent3)
     budget[0] += 2 * h * casimir
     budget[1] += h * energy
     if plan.has_attitude:

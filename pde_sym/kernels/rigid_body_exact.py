@@ -14,31 +14,43 @@ from pde_sym.systems.rigid_body_exact import NODES, SERIES_BELOW, WEIGHTS
 from pde_sym.systems.rigid_body_symmetry import Vector
 
 Array = NDArray[np.float64]
+Counts = NDArray[np.int64]
 
 
-def free_frames(
-    moments: Vector,
-    states: Array,
-    dt: float,
-    parts: NDArray[np.int64],
-    *,
-    has_vertical: bool,
-    has_attitude: bool,
-) -> Array:
-    """Return the states ``(batch, 12)`` after a time `dt`; the phase stays.
+class FreeBody:
+    """The closed form of a body.
 
-    `parts` says into how many pieces the quadrature of the turn is cut.
+    Parameters
+    ----------
+    moments
+        Principal moments of inertia.
     """
-    middle = int(np.argsort(moments)[1])
-    first, third = (middle - 1) % 3, (middle + 1) % 3
-    cyclic = (first, middle, third)
-    inertia = (moments[first], moments[middle], moments[third])
-    following = states.copy()
-    _frames(inertia, cyclic, states, dt, following)
-    if has_vertical or has_attitude:
-        turns = _turns(inertia, cyclic, states, dt, parts, NODES, WEIGHTS)
-        _carry(turns, following, has_vertical, has_attitude)
-    return following
+
+    def __init__(self, moments: Vector) -> None:
+        middle = int(np.argsort(moments)[1])
+        first, third = (middle - 1) % 3, (middle + 1) % 3
+        self._cyclic = (first, middle, third)
+        self._inertia = (moments[first], moments[middle], moments[third])
+
+    def motion(self, states: Array, dt: float) -> Array:
+        """Return the states ``(batch, 12)`` with Pi after a time `dt`."""
+        following = states.copy()
+        _frames(self._inertia, self._cyclic, states, dt, following)
+        return following
+
+    def turn(self, states: Array, dt: float, parts: Counts) -> Array:
+        """Return the turns over `dt` as quaternions ``(batch, 4)``.
+
+        `parts` says into how many pieces the quadrature is cut.
+        """
+        return _turns(self._inertia, self._cyclic, states, dt, parts, NODES, WEIGHTS)
+
+    def product(self, states: Array, dt: float, parts: Counts) -> Array:
+        """Return ``int Pi_1 Pi_2 dt`` over `dt`, ``(batch,)``."""
+        one, two = self._cyclic.index(0), self._cyclic.index(1)
+        return _products(
+            self._inertia, self._cyclic, one, two, states, dt, parts, NODES, WEIGHTS
+        )
 
 
 @njit(cache=True, error_model="numpy")
@@ -187,6 +199,19 @@ def _turn(initial, inertia, dt, parts, nodes, weights):
 
 
 @njit(cache=True, error_model="numpy")
+def _products(inertia, cyclic, one, two, states, dt, parts, nodes, weights):
+    i, j, k = cyclic
+    total = np.zeros(len(states))
+    for n in range(len(states)):
+        h, initial = dt / parts[n], (states[n, i], states[n, j], states[n, k])
+        for part in range(parts[n]):
+            for m in range(len(weights)):
+                pi = _motion(initial, inertia, (part + nodes[m]) * h)
+                total[n] += h * weights[m] * pi[one] * pi[two]
+    return total
+
+
+@njit(cache=True, error_model="numpy")
 def _multiply(a, b):
     return (
         a[0] * b[0] - a[1] * b[1] - a[2] * b[2] - a[3] * b[3],
@@ -203,7 +228,7 @@ def _normalised(q):
 
 
 @njit(cache=True, error_model="numpy")
-def _carry(turns, states, has_vertical, has_attitude):
+def carry(turns, states, has_vertical, has_attitude):
     """Turn the frames of Gamma and the attitude."""
     for n in range(len(states)):
         turn = (turns[n, 0], turns[n, 1], turns[n, 2], turns[n, 3])

@@ -83,8 +83,8 @@ _SPATIAL = tuple(
     Invariant(f"spatial_momentum_{axis}", ANGULAR_MOMENTUM, f"(R Pi)_{axis}")
     for axis in "xyz"
 )
+_AXIAL = Invariant("axial_momentum", ANGULAR_MOMENTUM, "Pi_3")
 _FOURTH = (
-    Invariant("lagrange", ANGULAR_MOMENTUM, "Pi_3"),
     Invariant(
         "kovalevskaya",
         "1 / T^4",
@@ -96,7 +96,7 @@ _FOURTH = (
         "Pi_3 (Pi_1^2 + Pi_2^2) - 4 mu I_3 Pi_1 Gamma_3",
     ),
 )
-_INVARIANTS = (*_ALWAYS, *_HEAVY, *_SPATIAL, *_FOURTH)
+_INVARIANTS = (*_ALWAYS, _AXIAL, *_HEAVY, *_SPATIAL, *_FOURTH)
 
 
 @functools.cache
@@ -237,24 +237,24 @@ class RigidBody(System):
         )
 
     @property
-    def integrals(self) -> tuple[str, ...]:
-        """The fourth integrals that this heavy top has.
+    def is_symmetric(self) -> bool:
+        """Whether I_1 = I_2 but for an asymmetry: Pi_3 is listed as an invariant."""
+        return self.inertia[0] == self.inertia[1]
 
-        None where another term than gravity and asymmetry is there, at any strength.
-        That of Goryachev and Chaplygin is constant only where Pi . Gamma = 0.
+    @property
+    def integrals(self) -> tuple[str, ...]:
+        """The fourth integrals that this heavy top has; Lagrange's is Pi_3.
+
+        None where another term than gravity is there, at any strength. That of
+        Goryachev and Chaplygin is constant only where Pi . Gamma = 0.
         """
-        gravity = self.term(Gravity)
-        others = {type(term) for term in self.breaking} - {Gravity, Asymmetry}
-        (first, second, third), found = self.moments, []
-        if gravity is None or others or first != second:
+        (first, _, third), gravity = self.inertia, self.term(Gravity)
+        if gravity is None or len(self.breaking) > 1 or not self.is_symmetric:
             return ()
-        if gravity.direction == (0.0, 0.0, 1.0):
-            found.append("lagrange")
-        if gravity.direction == (1.0, 0.0, 0.0) and first == 2 * third:
-            found.append("kovalevskaya")
-        if gravity.direction == (1.0, 0.0, 0.0) and first == 4 * third:
-            found.append("goryachev_chaplygin")
-        return tuple(found)
+        if gravity.direction != (1.0, 0.0, 0.0):
+            return ()
+        known = {2 * third: "kovalevskaya", 4 * third: "goryachev_chaplygin"}
+        return (known[first],) if first in known else ()
 
     def _fields(self) -> FieldSpec:
         names = {"angular_momentum"}
@@ -270,7 +270,8 @@ class RigidBody(System):
         heavy = _HEAVY if self.term(Gravity) else ()
         spatial = _SPATIAL if self.attitude else ()
         fourth = tuple(i for i in _FOURTH if i.name in self.integrals)
-        return (*_ALWAYS, *heavy, *spatial, *fourth)
+        axial = (_AXIAL,) if self.is_symmetric else ()
+        return (*_ALWAYS, *axial, *heavy, *spatial, *fourth)
 
     @property
     def survivors(self) -> BodySymmetry:  # type: ignore[override]

@@ -66,9 +66,11 @@ def measure(system: RigidBody, found: Parts) -> Budget:
     spin = pi - pi.new_tensor(system.vector(Gyrostat))
     energy = (spin * spin / moments(system, found)).sum(-1) / 2
     values = {"casimir": (pi * pi).sum(-1), "energy": energy}
+    if system.is_symmetric:
+        values["axial_momentum"] = pi[:, 2]
     if gamma is not None:
         weight = pi.new_tensor(system.vector(Gravity))
-        values["energy"] = energy + gamma @ weight
+        values["energy"] = energy + _dot(gamma, weight.expand_as(gamma))
         values["vertical_norm"] = (gamma * gamma).sum(-1)
         values["vertical_momentum"] = (pi * gamma).sum(-1)
     if found.attitude is not None:
@@ -81,10 +83,6 @@ def measure(system: RigidBody, found: Parts) -> Budget:
 def _by_axis(vector: Tensor) -> Budget:
     names = (f"spatial_momentum_{axis}" for axis in "xyz")
     return dict(zip(names, vector.unbind(-1), strict=True))
-
-
-def _lagrange(_: RigidBody, found: Parts) -> Tensor:
-    return found.momentum[:, 2]
 
 
 def _kovalevskaya(system: RigidBody, found: Parts) -> Tensor:
@@ -104,65 +102,65 @@ def _goryachev_chaplygin(system: RigidBody, found: Parts) -> Tensor:
 
 
 _INTEGRALS = {
-    "lagrange": _lagrange,
     "kovalevskaya": _kovalevskaya,
     "goryachev_chaplygin": _goryachev_chaplygin,
 }
 
 
 def rates(system: RigidBody, found: Parts) -> Budget:
-    """Return dI/dt of every invariant, from the closed form per mechanism.
+    """Return dI/dt of every invariant, from its closed form.
 
-    With ``Omega = I^-1 (Pi - l)`` and ``w = I^-1 Pi``:
+    With ``Omega = I^-1 (Pi - l)``, ``w = I^-1 Pi``, the pull ``g = mu Gamma x chi`` and
+    the push ``p = b - f Pi + d (Pi . w Pi - |Pi|^2 w)``, which is what is no rotation:
 
-        |Pi|^2       2 mu Pi . (Gamma x chi) - 2 f |Pi|^2 + 2 Pi . b
-        H            - f Pi . Omega - d (Pi x Omega) . (Pi x w) + Omega . b
-                     - (Pi_1 - l_1)^2 I_1' / 2 I_1^2
-        Pi . Gamma   - f Pi . Gamma + d Gamma . (2 E_0 Pi - |Pi|^2 w) + Gamma . b
-        R Pi         R (mu Gamma x chi - f Pi + d (2 E_0 Pi - |Pi|^2 w) + b)
-
-    where ``2 E_0 = Pi . w``; that of Goryachev and Chaplygin changes by
-    ``-mu Pi_2 Pi . Gamma``.
+        |Pi|^2              2 Pi . g + 2 Pi . b - 2 f |Pi|^2
+        H                   Omega . p - Omega_1^2 I_1' / 2
+        Pi_3                (Pi x Omega + g + p)_3
+        |Gamma|^2           0
+        Pi . Gamma          Gamma . p
+        R Pi                R (g + p)
+        Kovalevskaya        0
+        Goryachev-Chaplygin -mu Pi_2 Pi . Gamma
     """
     pi, gamma, inertia = found.momentum, found.vertical, moments(system, found)
-    friction, bracket = system.strength(Friction), system.strength(DoubleBracket)
-    torque = pi.new_tensor(system.vector(Torque))
-    free = pi / inertia
-    omega = (pi - pi.new_tensor(system.vector(Gyrostat))) / inertia
-    square, twice_energy = (pi * pi).sum(-1), (pi * free).sum(-1)
-    pi_omega = (pi * omega).sum(-1)
-    # Lagrange's identity for the product of two cross products.
-    crossed = square * (omega * free).sum(-1) - twice_energy * pi_omega
+    rotor, weight, torque = (
+        pi.new_tensor(system.vector(kind)).expand_as(pi)
+        for kind in (Gyrostat, Gravity, Torque)
+    )
+    free, omega, square = pi / inertia, (pi - rotor) / inertia, _dot(pi, pi)
+    bent = _dot(pi, free)[:, None] * pi - square[:, None] * free
+    friction = system.strength(Friction)
+    push = torque - friction * pi + system.strength(DoubleBracket) * bent
+    pull = torch.zeros_like(pi) if gamma is None else torch.linalg.cross(gamma, weight)
+    zero = torch.zeros_like(square)
     result = {
-        "casimir": 2 * (pi @ torque - friction * square),
-        "energy": omega @ torque - friction * pi_omega - bracket * crossed,
+        "casimir": 2 * (_dot(pi, pull) + _dot(pi, torque) - friction * square),
+        "energy": _dot(omega, push) + _beating(system, found, omega),
     }
-    if found.phase is not None:
-        result["energy"] = result["energy"] + _beating(system, found, omega)
-    pull = torch.zeros_like(pi)
+    if system.is_symmetric:
+        turned = torch.linalg.cross(pi, omega)
+        result["axial_momentum"] = (turned + pull + push)[:, 2]
     if gamma is not None:
-        weight = pi.new_tensor(system.vector(Gravity)).expand_as(gamma)
-        pull = torch.linalg.cross(gamma, weight)
-        result["casimir"] = result["casimir"] + 2 * (pi * pull).sum(-1)
-        result["vertical_norm"] = torch.zeros_like(square)
-        along = (pi * gamma).sum(-1)
-        tilt = twice_energy * along - square * (free * gamma).sum(-1)
-        result["vertical_momentum"] = gamma @ torque - friction * along + bracket * tilt
+        result["vertical_norm"] = zero
+        result["vertical_momentum"] = _dot(gamma, push)
     if found.attitude is not None:
-        bent = twice_energy[:, None] * pi - square[:, None] * free
-        body = pull + torque - friction * pi + bracket * bent
-        result |= _by_axis(rotate(found.attitude, body))
-    result |= {name: torch.zeros_like(square) for name in system.integrals}
+        result |= _by_axis(rotate(found.attitude, pull + push))
+    result |= dict.fromkeys(system.integrals, zero)
     if gamma is not None and "goryachev_chaplygin" in result:
-        along = system.strength(Gravity) * (pi * gamma).sum(-1)
+        along = system.strength(Gravity) * _dot(pi, gamma)
         result["goryachev_chaplygin"] = -along * pi[:, 1]
     return result
 
 
-def _beating(system: RigidBody, found: Parts, omega: Tensor) -> Tensor:
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """Return the scalar products; a matrix product rounds by the size of the batch."""
+    return (a * b).sum(-1)
+
+
+def _beating(system: RigidBody, found: Parts, omega: Tensor) -> Tensor | float:
     """Return ``-Omega_1^2 I_1' / 2`` with ``I_1' = -I_1 eps w sin``."""
     term = system.term(InertiaModulation)
-    assert term is not None, "a phase comes with its term"
-    assert found.phase is not None, "a modulation comes with its phase"
+    if term is None or found.phase is None:
+        return 0.0
     slope = term.strength * term.frequency * system.moments[0]
     return omega[:, 0].square() * slope * found.phase[:, 1] / 2

@@ -242,6 +242,21 @@ def free_attitude(momentum: Tensor, inertia: Tensor, dt: float, parts: int) -> T
     return total
 
 
+def free_product(momentum: Tensor, inertia: Tensor, dt: float, parts: int) -> Tensor:
+    """Return ``int_0^dt Pi_1 Pi_2 dt`` of a free body, by quadrature over each part.
+
+    Shapes and parts are those of `free_attitude`; the result is ``(batch,)``.
+    """
+    h = dt / parts
+    inner, weights = (momentum.new_tensor(h * x) for x in (NODES[:-1], WEIGHTS))
+    total = torch.zeros_like(momentum[:, 0])
+    initial, inertia = momentum[:, None], inertia.expand_as(momentum)[:, None]
+    for part in range(parts):
+        pi = free_motion(initial, inertia, part * h + inner)
+        total = total + (pi[..., 0] * pi[..., 1] * weights).sum(-1)
+    return total
+
+
 def multiply(a: Tensor, b: Tensor) -> Tensor:
     """Return the product of quaternions ``(..., 4)``, scalar first: first b, then a."""
     a0, b0, av, bv = a[..., :1], b[..., :1], a[..., 1:], b[..., 1:]

@@ -20,6 +20,7 @@ from pde_sym.systems.rigid_body_exact import (
     conjugate,
     free_attitude,
     free_motion,
+    free_product,
     multiply,
     rotate,
 )
@@ -143,8 +144,9 @@ class RigidBodySolver:
     def _counts(self, found: Parts) -> Tensor:
         """Return the steps per trajectory: a power of two, to keep the groups few."""
         is_free = self._system.is_free
-        if is_free and found.vertical is None and found.attitude is None:
-            # Pi is exact in one part.
+        fields = self._system.fields
+        if is_free and len(fields) == 1 and not self._system.is_symmetric:
+            # Nothing is integrated: Pi is exact in one part.
             return torch.ones(len(found.momentum), dtype=torch.int64)
         limit = LARGEST_PART if is_free else self._largest_turn
         turns = self._dt * (self._speed(found) if is_free else self._unrest(found))
@@ -203,6 +205,10 @@ class RigidBodySolver:
             phase = self._later(phase)
         names = [invariant.name for invariant in self._system.invariants]
         budget = dict.fromkeys(names, torch.zeros_like(pi[:, 0]))
+        if "axial_momentum" in budget:
+            first, second, _ = self._system.moments
+            products = free_product(pi, inertia, self._dt, count)
+            budget["axial_momentum"] = (1 / second - 1 / first) * products
         return Parts(end, vertical, attitude, phase), budget
 
     def _later(self, phase: Tensor) -> Tensor:

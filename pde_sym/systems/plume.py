@@ -13,7 +13,6 @@ Intact, smoke is carried and does nothing. Of the symmetries of the plane the wa
 leave the turns and flips of the box about its middle, and shifts of time.
 """
 
-import math
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np

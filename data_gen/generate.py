@@ -13,7 +13,16 @@ from types import FrameType
 from typing import Any
 
 from data_gen.build import build
-from data_gen.recipes import GIB, Caps, Recipe, check_cost, estimate, resolve
+from data_gen.recipes import (
+    GIB,
+    NAMED,
+    Caps,
+    Recipe,
+    check_cost,
+    estimate,
+    named,
+    resolve,
+)
 from pde_sym.config import canonical_json
 from pde_sym.errors import InputError
 from pde_sym.progress import progress
@@ -51,6 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="set a parameter: conductivity=0.5, bubbles.count=4, initial.modes=3, "
         "bubbles.field=FILE.npy",
+    )
+    parser.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help=f"a recipe that is at hand; options win over it: {', '.join(NAMED)}",
     )
     parser.add_argument(
         "--config", type=Path, metavar="FILE.toml", help="a recipe; options win over it"
@@ -110,11 +124,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     options = ("resolution", "frames", "dt", "seed", "environment", "dtype")
     options += ("split_by", "gap")
+    if arguments.recipe and arguments.config:
+        raise InputError("--recipe and --config: give one of them")
     recipe = resolve(
         arguments.system,
         arguments.breaks,
         arguments.sets,
-        arguments.config,
+        named(arguments.recipe) if arguments.recipe else arguments.config,
         {name: getattr(arguments, name) for name in options},
     )
     counts = _counts(arguments)

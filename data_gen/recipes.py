@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from pde_sym.systems.ensemble import Dynamics
 
 GIB = 1 << 30
+NAMED = {
+    path.stem: path for path in sorted((Path(__file__).parent / "named").iterdir())
+}
+"""Recipes at hand, one file each."""
 
 
 class Recipe(Frozen):
@@ -253,6 +257,13 @@ def _shown(number: int, scale: int) -> str:
     """Return ``number / scale`` for people; it may be too large for a float."""
     digits = int(number.bit_length() * math.log10(2))
     return f"{number / scale:.4g}" if digits < 100 else f"about 10^{digits}"
+
+
+def named(name: str) -> Path:
+    """Return the file of a recipe at hand; `InputError` when there is none."""
+    if name not in NAMED:
+        raise InputError(f"--recipe {name!r:.80}: expected one of {', '.join(NAMED)}")
+    return NAMED[name]
 
 
 def resolve(

@@ -111,7 +111,9 @@ def _momentum(u, v, s, lift, viscosity, wall, dx, dy, rate):
                 change -= flux_y * (across[j + 1] - across[j])
                 pull = lift[i, j] * s[i, j] + lift[i - 1, j] * s[i - 1, j]
                 rate[i, j] = change + 0.5 * pull
-        before, after = after, before
+        # An exchange of the two would hide from the compiler that they differ.
+        for j in range(ny):
+            before[j] = after[j]
 
 
 @njit(cache=True)

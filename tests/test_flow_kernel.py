@@ -145,6 +145,33 @@ def test_a_trajectory_does_not_depend_on_its_batch(tracer: bool) -> None:
             assert torch.equal(budgets[name][2 - i], budget[name][0])
 
 
+@pytest.mark.parametrize("tracer", [False, True])
+def test_batches_in_torch_agree_with_trajectories_one_by_one(tracer: bool) -> None:
+    """With other environments and other numbers of steps."""
+    system = system_with(tracer, *ALL[: 7 + tracer])
+    environments = torch.cat(
+        [drawn_environment(system, GRID, seed=i) for i in range(4)]
+    )
+    wind = system.environment_fields.slices()["mean_flow"]
+    environments[:, wind] *= torch.arange(4.0)[:, None, None, None]
+    start = drawn_states(LAWS[system.kind], GRID, count=4)
+    start[1:3] *= 3.0
+    found, exact = (
+        FlowSolver(system, GRID, environments, DT, compiled=c).step(start)
+        for c in (False, True)
+    )
+    assert relative_difference(found[0], exact[0]) <= 1e-12
+    for name, change in exact[1].items():
+        assert (found[1][name] - change).abs().max() <= 1e-12 * max(
+            1.0, float(change.abs().max())
+        )
+    rates, alone = (
+        system.rates(start[rows], GRID, environments[rows]) for rows in (range(4), [2])
+    )
+    for name, rate in alone.items():
+        assert (rates[name][2] - rate[0]).abs() <= 1e-12 * max(1.0, float(rate.abs()))
+
+
 def test_the_device_and_the_gradient_choose() -> None:
     system, start = Flow(), drawn_states(LAWS["flow"], GRID, count=1)
     plain = FlowSolver(system, GRID, no_environment(GRID), DT)(start)

@@ -4,6 +4,7 @@ The scheme is that of `pde_sym.etdrk4`; all steps of a frame run inside one call
 `pde_sym.kernels.flow_rate` for the layout.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -23,7 +24,7 @@ from pde_sym.kernels.flow_rate import (
     to_modes,
     velocity,
 )
-from pde_sym.systems.flow_dynamics import Amplitudes, Medium, Spectrum
+from pde_sym.systems.flow_dynamics import MAX_CACHED, Amplitudes, Medium, Spectrum
 
 Real = NDArray[np.float64]
 Complex = NDArray[np.complex128]
@@ -33,6 +34,48 @@ NUM_REST = 8
 
 
 class CompiledFlow:
+    """Frames of a batch, of length dt, one trajectory after the other.
+
+    Parameters
+    ----------
+    media
+        One for each trajectory, or one for all.
+    """
+
+    def __init__(self, media: list[Medium], spectrum: Spectrum, dt: float) -> None:
+        self._each, self._dt = [CompiledMedium(one, spectrum) for one in media], dt
+        self._coefficients = functools.lru_cache(MAX_CACHED)(self._make_coefficients)
+
+    def _make_coefficients(self, number: int) -> tuple[Any, Any]:
+        # The linear part is the same for all: the environment is explicit.
+        return self._each[0].coefficients(self._dt / number)
+
+    def _medium(self, index: int) -> "CompiledMedium":
+        return self._each[index if len(self._each) > 1 else 0]
+
+    def decompose(
+        self, state: Tensor
+    ) -> tuple[list[tuple[Complex, Real]], list[Amplitudes]]:
+        """Return the modes of states ``(batch, 3 or 4, x, y)`` and their sums."""
+        every = [
+            self._medium(i).decompose(one)
+            for i, one in enumerate(state.contiguous().numpy())
+        ]
+        return [modes for modes, _ in every], [sums for _, sums in every]
+
+    def advance(
+        self, modes: list[tuple[Complex, Real]], numbers: list[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the states after those numbers of steps, and each budget's change."""
+        every = [
+            self._medium(i).advance(one, self._coefficients(number), number)
+            for i, (one, number) in enumerate(zip(modes, numbers, strict=True))
+        ]
+        states, changes = (np.stack(parts) for parts in zip(*every, strict=True))
+        return torch.from_numpy(states), torch.from_numpy(changes)
+
+
+class CompiledMedium:
     """The dynamics of one trajectory in compiled form.
 
     Parameters
@@ -70,8 +113,8 @@ class CompiledFlow:
             viscosity=medium.viscosity,
             drag=medium.drag,
             mean_drag=medium.mean_drag,
-            wind_x=medium.wind[0],
-            wind_y=medium.wind[1],
+            wind_x=float(medium.wind[0]),
+            wind_y=float(medium.wind[1]),
             lift_x=medium.lift[0],
             lift_y=medium.lift[1],
             diffusivity=medium.diffusivity or 0.0,
@@ -87,11 +130,9 @@ class CompiledFlow:
         self._grid = np.empty((widest, nx, ny))
         self._hat = np.empty((widest, nx, ny // 2 + 1), dtype=np.complex128)
 
-    def decompose(self, state: Tensor) -> tuple[tuple[Complex, Real], Amplitudes]:
+    def decompose(self, state: Real) -> tuple[tuple[Complex, Real], Amplitudes]:
         """Return modes and mean flow of a state ``(3 or 4, x, y)``, and their sums."""
-        fields, mean, sums = _decompose(
-            state.contiguous().numpy(), self._plan, self._grid, self._hat
-        )
+        fields, mean, sums = _decompose(state, self._plan, self._grid, self._hat)
         return (fields, mean), Amplitudes(*sums)
 
     def coefficients(self, dt: float) -> tuple[Any, Any]:
@@ -107,7 +148,7 @@ class CompiledFlow:
         modes: tuple[Complex, Real],
         coefficients: tuple[Any, Any],
         number: int,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Real, Real]:
         """Return the state `number` steps later and the changes of the invariants.
 
         The modes are overwritten.
@@ -120,7 +161,7 @@ class CompiledFlow:
             fields, rest, *coefficients, number,
             self._plan, self._grid, self._hat, state,
         )  # fmt: skip
-        return torch.from_numpy(state), torch.from_numpy(rest[4:])
+        return state, rest[4:]
 
 
 def _stacked(linear: NDArray[Any], dt: float) -> NDArray[Any]:

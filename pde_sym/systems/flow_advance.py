@@ -1,19 +1,71 @@
-"""The dynamics of one trajectory of two-dimensional flow, in torch.
+"""The dynamics of two-dimensional flow in torch, for batches.
 
 The readable reference, and what runs where `pde_sym.kernels.flow` cannot: off the CPU
 and where gradients are asked for.
 """
+
+import functools
 
 import torch
 from torch import Tensor
 
 from pde_sym.etdrk4 import Etdrk4Coefficients, etdrk4_coefficients, etdrk4_step
 from pde_sym.systems.flow_budgets import BUDGETS, TRACER_BUDGETS, rates
-from pde_sym.systems.flow_dynamics import Amplitudes, Medium, Modes, Spectrum
+from pde_sym.systems.flow_dynamics import (
+    MAX_CACHED,
+    Amplitudes,
+    Medium,
+    Modes,
+    Spectrum,
+    batch_of,
+)
+
+
+class TorchFlow:
+    """Frames of a batch, of length dt; trajectories with equal steps go together.
+
+    Parameters
+    ----------
+    media
+        One for each trajectory, or one for all.
+    """
+
+    def __init__(self, media: list[Medium], spectrum: Spectrum, dt: float) -> None:
+        self._media, self._spectrum, self._dt = media, spectrum, dt
+        self._coefficients = functools.lru_cache(MAX_CACHED)(self._make_coefficients)
+
+    def _make_coefficients(self, number: int) -> Etdrk4Coefficients:
+        # The linear part is the same for all: the environment is explicit.
+        linear = Advance(self._media[0], self._spectrum).linear()
+        return etdrk4_coefficients(linear, self._dt / number)
+
+    def decompose(self, state: Tensor) -> tuple[Modes, list[Amplitudes]]:
+        """Return the modes of states ``(batch, 3 or 4, x, y)`` and their sums."""
+        modes = self._spectrum.decompose(state)
+        return modes, self._spectrum.amplitudes(modes)
+
+    def advance(self, modes: Modes, numbers: list[int]) -> tuple[Tensor, Tensor]:
+        """Return the states after those numbers of steps, and each budget's change.
+
+        The changes are ``(batch, budgets)``.
+        """
+        order, states, changes = [], [], []
+        for number in sorted(set(numbers)):
+            rows = [i for i, other in enumerate(numbers) if other == number]
+            several = len(self._media) > 1
+            media = [self._media[i] for i in rows] if several else self._media
+            run = Advance(batch_of(media), self._spectrum).run
+            coefficients = self._coefficients(number)
+            state, change = run(modes.select(rows), coefficients, number)
+            order += rows
+            states.append(state)
+            changes.append(change)
+        back = torch.tensor(order).argsort().to(self._spectrum.device)
+        return torch.cat(states)[back], torch.cat(changes)[back]
 
 
 class Advance:
-    """The nonlinear part, and the budgets beside it, for one trajectory.
+    """The nonlinear part, and the budgets beside it.
 
     A packed state is one complex vector: vorticity, tracer if any, mean flow (2),
     displacement of the frame (2) and the budgets, in the order of `names`.
@@ -25,23 +77,11 @@ class Advance:
         self.names = BUDGETS + (TRACER_BUDGETS if has_tracer else ())
         self._fields = 2 if has_tracer else 1
         self._forcing = medium.force_of_vorticity(spectrum)
-        self._wind = torch.tensor(
-            medium.wind, dtype=torch.float64, device=spectrum.device
-        )
 
-    def decompose(self, state: Tensor) -> tuple[Modes, Amplitudes]:
-        """Return the modes of a state ``(3 or 4, x, y)`` and their sums."""
-        modes = self.spectrum.decompose(state)
-        return modes, self.spectrum.amplitudes(modes)
-
-    def coefficients(self, dt: float) -> Etdrk4Coefficients:
-        """Return the coefficients of a step."""
-        return etdrk4_coefficients(self.linear(), dt)
-
-    def advance(
+    def run(
         self, modes: Modes, coefficients: Etdrk4Coefficients, number: int
     ) -> tuple[Tensor, Tensor]:
-        """Return the state `number` steps later and the changes of the invariants."""
+        """Return the states `number` steps later and the changes of the invariants."""
         y = self.pack(modes)
         for _ in range(number):
             y = etdrk4_step(self, y, coefficients)
@@ -49,42 +89,46 @@ class Advance:
         s = self.spectrum
         if not self.medium.pinned:
             # The frame of the mean flow has moved by the displacement.
-            phase = torch.exp(-(s.ikx * displacement[0] + s.iky * displacement[1]))
+            x, y = displacement[..., None, None].unbind(-3)
+            phase = torch.exp(-(s.ikx * x + s.iky * y))
             tracer = None if modes.tracer is None else phase * modes.tracer
             modes = Modes(phase * modes.omega, modes.mean, tracer)
         return s.compose(modes), change
 
     def pack(self, modes: Modes) -> Tensor:
         """Return a packed state whose frame has not moved."""
-        rest = modes.mean.new_zeros(2 + len(self.names))
+        rest = modes.mean.new_zeros(*modes.mean.shape[:-1], 2 + len(self.names))
         return self._packed(modes, rest)
 
     def unpack(self, y: Tensor) -> tuple[Modes, Tensor, Tensor]:
         """Return modes, displacement and budgets."""
-        size = self._fields * self.spectrum.square.numel()
-        omega, *tracer = y[:size].view(self._fields, *self.spectrum.square.shape)
-        rest = y[size:].real
-        modes = Modes(omega, rest[:2], tracer[0] if tracer else None)
-        return modes, rest[2:4], rest[4:]
+        shape = self.spectrum.square.shape
+        size = self._fields * shape.numel()
+        fields = y[..., :size].unflatten(-1, (self._fields, *shape))
+        omega, *tracer = fields.unbind(-3)
+        rest = y[..., size:].real
+        modes = Modes(omega, rest[..., :2], tracer[0] if tracer else None)
+        return modes, rest[..., 2:4], rest[..., 4:]
 
     @staticmethod
     def _packed(modes: Modes, rest: Tensor) -> Tensor:
-        fields = [modes.omega.flatten()]
+        fields = [modes.omega.flatten(-2)]
         if modes.tracer is not None:
-            fields.append(modes.tracer.flatten())
-        return torch.cat([*fields, torch.cat([modes.mean, rest]).to(fields[0].dtype)])
+            fields.append(modes.tracer.flatten(-2))
+        return torch.cat([*fields, modes.mean + 0j, rest + 0j], dim=-1)
 
     def linear(self) -> Tensor:
         """Return the diagonal of the linear part of a packed state."""
         m, s = self.medium, self.spectrum
-        mean = torch.full_like(self._wind, -m.mean_drag)
+        mean = torch.full_like(m.wind, -m.mean_drag)
         spread = None if m.diffusivity is None else -m.diffusivity * s.square + 0j
         return self.pack(Modes(m.linear(s), mean, spread))
 
     def __call__(self, y: Tensor) -> Tensor:
         modes, _, _ = self.unpack(y)
         budgets = list(rates(self.medium, self.spectrum, modes).values())
-        rest = torch.cat([modes.mean + self._wind, torch.stack(budgets)])
+        drift = modes.mean + self.medium.wind
+        rest = torch.cat([drift, torch.stack(budgets, dim=-1)], dim=-1)
         return self._packed(self.rate(modes), rest)
 
     def rate(self, modes: Modes) -> Modes:
@@ -97,25 +141,29 @@ class Advance:
         omega, mean, tracer = modes
         m, s = self.medium, self.spectrum
         velocity = s.velocity_of(omega, mean if m.pinned else torch.zeros_like(mean))
-        u, v = s.inverse(velocity)
-        cu, cv = (u + m.wind[0], v + m.wind[1]) if m.pinned else (u, v)
+        u, v = s.inverse(velocity).unbind(-3)
+        wind_x, wind_y = m.wind[..., None, None].unbind(-3)
+        cu, cv = (u + wind_x, v + wind_y) if m.pinned else (u, v)
         products = [cu * cv, (cu - cv) * (cu + cv)]
         if m.excess is not None:
-            strain = [s.ikx * velocity[0], s.iky * velocity[0] + s.ikx * velocity[1]]
-            stretch, shear = m.excess * s.inverse(torch.stack(strain))
-            products = [products[0] - shear, products[1] - 4 * stretch]
+            uh, vh = velocity.unbind(-3)
+            strain = torch.stack([s.ikx * uh, s.iky * uh + s.ikx * vh], dim=-3)
+            stretch, shear = s.inverse(strain).unbind(-3)
+            products[0] = products[0] - m.excess * shear
+            products[1] = products[1] - 4 * m.excess * stretch
         forces = self._forces(u, v)
         fluxes = []
         if tracer is not None:
             b = s.inverse(tracer)
             fluxes = [cu * b, cv * b]
-        transformed = s.forward(torch.stack([*products, *forces, *fluxes]))
-        rate = (s.flux * transformed[:2]).sum(0)
+        factors = torch.stack([*products, *forces, *fluxes], dim=-3)
+        uv, difference, *others = s.forward(factors).unbind(-3)
+        rate = s.flux[0] * uv + s.flux[1] * difference
         mean_rate = torch.zeros_like(mean)
         if forces:
-            fx, fy = transformed[2:4]
+            fx, fy = others[:2]
             rate = rate + s.kept * (s.ikx * fy - s.iky * fx)
-            mean_rate = transformed[2:4, 0, 0].real
+            mean_rate = torch.stack([fx, fy], dim=-1)[..., 0, 0, :].real
         if self._forcing is not None:
             rate = rate + self._forcing
         if tracer is None:
@@ -123,8 +171,9 @@ class Advance:
         ex, ey = m.lift
         if ex or ey:
             rate = rate + (ey * s.ikx - ex * s.iky) * tracer
-            mean_rate = mean_rate + tracer[0, 0].real * mean.new_tensor(m.lift)
-        spread = -s.kept * (s.ikx * transformed[-2] + s.iky * transformed[-1])
+            lift = tracer[..., 0, 0, None].real * mean.new_tensor(m.lift)
+            mean_rate = mean_rate + lift
+        spread = -s.kept * (s.ikx * others[-2] + s.iky * others[-1])
         return Modes(rate, mean_rate, spread)
 
     def _forces(self, u: Tensor, v: Tensor) -> list[Tensor]:

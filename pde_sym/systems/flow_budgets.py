@@ -1,6 +1,6 @@
 """Invariants of the flow and their budgets, from closed and weak forms.
 
-Means over the box, of one trajectory. With a force F the weak forms are
+Means over the box, of states with any batch axes. With a force F the weak forms are
 
     <u>_t = <F>,   <|u|^2 / 2>_t = <u.F>,   <w^2 / 2>_t = <w_y F_x - w_x F_y>,
 
@@ -19,6 +19,7 @@ from pde_sym.systems.flow_dynamics import (
     Medium,
     Modes,
     Spectrum,
+    batch_of,
     medium_of,
     spectrum_of,
 )
@@ -37,33 +38,33 @@ def rates(medium: Medium, spectrum: Spectrum, modes: Modes) -> Budget:
     omega, mean, tracer = modes
     power = spectrum.weights * (omega.real.square() + omega.imag.square())
     momentum = torch.zeros_like(mean)
-    energy = -medium.viscosity * power.sum()
-    enstrophy = -medium.viscosity * (spectrum.square * power).sum()
+    axes = (-2, -1)
+    energy = -medium.viscosity * power.sum(axes)
+    enstrophy = -medium.viscosity * (spectrum.square * power).sum(axes)
     if medium.drag:
         momentum = momentum - medium.mean_drag * mean
-        energy = energy - medium.drag * (spectrum.inverse_square * power).sum()
-        energy = energy - medium.mean_drag * mean.square().sum()
-        enstrophy = enstrophy - medium.drag * power.sum()
+        energy = energy - medium.drag * (spectrum.inverse_square * power).sum(axes)
+        energy = energy - medium.mean_drag * mean.square().sum(-1)
+        enstrophy = enstrophy - medium.drag * power.sum(axes)
     if medium.force:
         # <u sin(k y)> = -Im u_k and <w cos(k y)> = Re w_k at k = (0, mode).
         k = spectrum.iky[0, medium.mode].imag
-        w = omega[0, medium.mode]
+        w = omega[..., 0, medium.mode]
         energy = energy - medium.force * (spectrum.velocity[0, 0, medium.mode] * w).imag
         enstrophy = enstrophy - medium.force * k * w.real
     if medium.coriolis is not None or medium.brake is not None:
         for part in _of_position(medium, spectrum, omega, mean):
-            momentum, energy = momentum + part[:2], energy + part[2]
-            enstrophy = enstrophy + part[3]
+            momentum, energy = momentum + part[..., :2], energy + part[..., 2]
+            enstrophy = enstrophy + part[..., 3]
     if medium.excess is not None:
         stress = _of_stress(medium.excess, spectrum, omega, mean)
         energy, enstrophy = energy + stress[0], enstrophy + stress[1]
     if tracer is not None:
         lifted = _of_lift(medium.lift, spectrum, modes, tracer)
-        momentum, energy = momentum + lifted[:2], energy + lifted[2]
-        enstrophy = enstrophy + lifted[3]
-    result: Budget = dict(
-        zip(BUDGETS, (momentum[0], momentum[1], energy, enstrophy), strict=True)
-    )
+        momentum, energy = momentum + lifted[..., :2], energy + lifted[..., 2]
+        enstrophy = enstrophy + lifted[..., 3]
+    changes = (momentum[..., 0], momentum[..., 1], energy, enstrophy)
+    result: Budget = dict(zip(BUDGETS, changes, strict=True))
     if tracer is not None and medium.diffusivity is not None:
         spread = spectrum.inner(tracer, spectrum.square * tracer)
         result["tracer"] = torch.zeros_like(spread)
@@ -74,34 +75,34 @@ def rates(medium: Medium, spectrum: Spectrum, modes: Modes) -> Budget:
 def _of_lift(
     lift: tuple[float, float], spectrum: Spectrum, modes: Modes, b: Tensor
 ) -> Tensor:
-    """Return the four rates of ``F = b e``: ``<b> e``, ``<b u.e>`` and the enstrophy's.
+    """Return the rates ``(..., 4)`` of ``F = b e``.
 
-    The last one is ``<b (e_x w_y - e_y w_x)>``.
+    They are ``<b> e``, ``<b u.e>`` and, of enstrophy, ``<b (e_x w_y - e_y w_x)>``.
     """
     ex, ey = lift
-    u, v = spectrum.velocity_of(modes.omega, modes.mean)
+    u, v = spectrum.velocity_of(modes.omega, modes.mean).unbind(-3)
     wx, wy = spectrum.ikx * modes.omega, spectrum.iky * modes.omega
-    average = b[0, 0].real
+    average = b[..., 0, 0].real
     energy = ex * spectrum.inner(u, b) + ey * spectrum.inner(v, b)
     enstrophy = ex * spectrum.inner(wy, b) - ey * spectrum.inner(wx, b)
-    return torch.stack([ex * average, ey * average, energy, enstrophy])
+    return torch.stack([ex * average, ey * average, energy, enstrophy], dim=-1)
 
 
 def _of_position(
     medium: Medium, spectrum: Spectrum, omega: Tensor, mean: Tensor
 ) -> list[Tensor]:
-    """Return the four rates of ``F = f (v, -u)`` and of ``F = -chi u``."""
-    gradient = torch.stack([spectrum.ikx * omega, spectrum.iky * omega])
+    """Return the rates ``(..., 4)`` of ``F = f (v, -u)`` and of ``F = -chi u``."""
+    gradient = torch.stack([spectrum.ikx * omega, spectrum.iky * omega], dim=-3)
     velocity = spectrum.velocity_of(omega, mean)
-    u, v, wx, wy = spectrum.inverse(torch.cat([velocity, gradient]))
+    fields = spectrum.inverse(torch.cat([velocity, gradient], dim=-3))
+    u, v, wx, wy = fields.unbind(-3)
     parts = []
     if (f := medium.coriolis) is not None:
-        zero = f.new_zeros(())
-        along = f * (u * wx + v * wy)
-        parts.append(torch.stack([(f * v).mean(), -(f * u).mean(), zero, along.mean()]))
+        densities = [f * v, -f * u, torch.zeros_like(u), f * (u * wx + v * wy)]
+        parts.append(torch.stack(densities, dim=-1).mean((-3, -2)))
     if (chi := medium.brake) is not None:
         densities = [chi * u, chi * v, chi * (u * u + v * v), chi * (u * wy - v * wx)]
-        parts.append(-torch.stack(densities).mean((-2, -1)))
+        parts.append(-torch.stack(densities, dim=-1).mean((-3, -2)))
     return parts
 
 
@@ -113,12 +114,14 @@ def _of_stress(
     ``-<excess (4 u_x^2 + (u_y + v_x)^2)>`` and
     ``<excess ((w_xx - w_yy)(u_y + v_x) - 4 w_xy u_x)>``.
     """
-    u, v = spectrum.velocity_of(omega, mean)
+    u, v = spectrum.velocity_of(omega, mean).unbind(-3)
     ikx, iky = spectrum.ikx, spectrum.iky
     fields = [ikx * u, iky * u + ikx * v, (ikx**2 - iky**2) * omega, ikx * iky * omega]
-    stretch, shear, difference, mixed = spectrum.inverse(torch.stack(fields))
-    energy = -(excess * (4 * stretch**2 + shear**2)).mean()
-    return energy, (excess * (difference * shear - 4 * mixed * stretch)).mean()
+    inverse = spectrum.inverse(torch.stack(fields, dim=-3))
+    stretch, shear, difference, mixed = inverse.unbind(-3)
+    lost = excess * (4 * stretch**2 + shear**2)
+    gained = excess * (difference * shear - 4 * mixed * stretch)
+    return -lost.mean((-2, -1)), gained.mean((-2, -1))
 
 
 def measure(state: Tensor, grid: PeriodicGrid) -> Budget:
@@ -151,13 +154,8 @@ def weak_rates(
 ) -> Budget:
     """Return the rates of stored states ``(batch, channels, x, y)``."""
     spectrum = spectrum_of(grid, state.device)
-    media = [medium_of(system, grid, one) for one in environment]
-    found = []
-    for index, one in enumerate(state):
-        which = media[index if len(media) > 1 else 0]
-        found.append(rates(which, spectrum, spectrum.decompose(one)))
-    changes = {name: torch.stack([one[name] for one in found]) for name in found[0]}
-    return in_order(system, changes)
+    medium = batch_of([medium_of(system, grid, one) for one in environment])
+    return in_order(system, rates(medium, spectrum, spectrum.decompose(state)))
 
 
 def in_order(system: FlowSystem, changes: Budget) -> Budget:

@@ -8,7 +8,7 @@ enstrophy exactly in continuous time.
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -25,13 +25,21 @@ from pde_sym.systems.flow_terms import (
     Kolmogorov,
 )
 
+MAX_CACHED = 32
+"""Numbers of steps whose coefficients are remembered."""
+
 
 class Modes(NamedTuple):
-    """A state: vorticity and tracer as coefficients, and the mean flow ``(2,)``."""
+    """Vorticity and tracer as coefficients ``(..., x, y)``, mean flow ``(..., 2)``."""
 
     omega: Tensor
     mean: Tensor
     tracer: Tensor | None = None
+
+    def select(self, rows: list[int]) -> "Modes":
+        """Return those states of a batch."""
+        tracer = None if self.tracer is None else self.tracer[rows]
+        return Modes(self.omega[rows], self.mean[rows], tracer)
 
 
 class Amplitudes(NamedTuple):
@@ -110,9 +118,9 @@ class Spectrum:
         return (self.weights * (a.real * b.real + a.imag * b.imag)).sum((-2, -1))
 
     def velocity_of(self, omega: Tensor, mean: Tensor) -> Tensor:
-        """Return the coefficients ``(2, x, y)`` of the velocity with mean `mean`."""
-        result = self.velocity * omega
-        result[:, 0, 0] = mean
+        """Return the coefficients ``(..., 2, x, y)`` of the velocity."""
+        result = self.velocity * omega[..., None, :, :]
+        result[..., 0, 0] = mean.to(result.dtype)
         return result
 
     def decompose(self, state: Tensor) -> Modes:
@@ -120,27 +128,31 @@ class Spectrum:
 
         The vorticity is that of the velocity; the stored one is not read.
         """
-        u, v, *tracer = self.forward(state[[0, 1, *range(3, len(state))]].double())
-        mean = torch.stack([u[0, 0].real, v[0, 0].real])
+        channels = [0, 1, *range(3, state.shape[-3])]
+        hat = self.forward(state[..., channels, :, :].double())
+        u, v, *tracer = hat.unbind(-3)
+        mean = hat[..., :2, 0, 0].real
         omega = self.kept * (self.ikx * v - self.iky * u)
         return Modes(omega, mean, self.kept * tracer[0] if tracer else None)
 
-    def amplitudes(self, modes: Modes) -> Amplitudes:
-        """Return the sums that bound the step of a state."""
+    def amplitudes(self, modes: Modes) -> list[Amplitudes]:
+        """Return the sums that bound the steps of a batch of states."""
         wavenumber = self.square.sqrt()
-        sizes = self.weights * (self.velocity.abs() * modes.omega.abs()).sum(0)
-        sums = [sizes.sum(), (wavenumber * sizes).sum(), modes.mean.abs().sum()]
+        speeds = self.weights * self.velocity.abs().sum(0) * modes.omega.abs()
+        sums = [speeds, wavenumber * speeds]
         if modes.tracer is not None:
             sizes = self.weights * modes.tracer.abs() * (self.square > 0)
-            sums += [sizes.sum(), (wavenumber * sizes).sum()]
-        return Amplitudes(*torch.stack(sums).tolist())
+            sums += [sizes, wavenumber * sizes]
+        totals = torch.stack([one.sum((-2, -1)) for one in sums], dim=-1)
+        means = modes.mean.abs().sum(-1, keepdim=True)
+        rows = torch.cat([totals[..., :2], means, totals[..., 2:]], dim=-1)
+        return [Amplitudes(*row) for row in rows.tolist()]
 
     def compose(self, modes: Modes) -> Tensor:
-        """Return velocity, vorticity and tracer as fields ``(3 or 4, x, y)``."""
-        parts = [self.velocity_of(modes.omega, modes.mean), modes.omega[None]]
-        if modes.tracer is not None:
-            parts.append(modes.tracer[None])
-        return self.inverse(torch.cat(parts))
+        """Return velocity, vorticity and tracer as fields ``(..., 3 or 4, x, y)``."""
+        fields = [modes.omega] if modes.tracer is None else [modes.omega, modes.tracer]
+        velocity = self.velocity_of(modes.omega, modes.mean)
+        return self.inverse(torch.cat([velocity, torch.stack(fields, -3)], dim=-3))
 
 
 def spectrum_of(grid: PeriodicGrid, device: torch.device | str = "cpu") -> Spectrum:
@@ -169,14 +181,16 @@ def with_vorticity(prognostic: Tensor, grid: PeriodicGrid) -> Tensor:
 
 @dataclass(frozen=True)
 class Medium:
-    """What one trajectory's vorticity meets; a term of strength 0 is not there.
+    """What the vorticity of a trajectory meets; a term of strength 0 is not there.
+
+    Wind and fields may also have a batch axis in front, see `batch_of`.
 
     Parameters
     ----------
     viscosity, drag, mean_drag
         nu and the friction of the eddies and of the mean flow.
     beta, wind
-        Gradient of the Coriolis parameter, and the wind W.
+        Gradient of the Coriolis parameter, and the wind W ``(2,)``.
     force, mode
         Amplitude and periods of the Kolmogorov force.
     coriolis, brake, excess
@@ -192,7 +206,7 @@ class Medium:
     drag: float = 0.0
     mean_drag: float = 0.0
     beta: tuple[float, float] = (0.0, 0.0)
-    wind: tuple[float, float] = (0.0, 0.0)
+    wind: Tensor = field(default_factory=lambda: torch.zeros(2, dtype=torch.float64))
     force: float = 0.0
     mode: int = 0
     coriolis: Tensor | None = None
@@ -248,15 +262,13 @@ def medium_of(system: FlowSystem, grid: PeriodicGrid, environment: Tensor) -> Me
             f"{grid.shape[1] / 3:.3g}: lower it or raise the resolution"
         )
     friction = 0.0 if drag is None else drag.strength
-    wind = named.get("mean_flow")
+    wind = named.get("mean_flow", environment.new_zeros(2, 1, 1, dtype=torch.float64))
     return Medium(
         viscosity=system.viscosity,
         drag=friction,
         mean_drag=friction if drag is not None and drag.mean else 0.0,
         beta=_scaled(system.term(Beta)),
-        wind=(0.0, 0.0)
-        if wind is None
-        else (float(wind[0, 0, 0]), float(wind[1, 0, 0])),
+        wind=wind[:, 0, 0],
         force=0.0 if force is None else force.strength,
         mode=0 if force is None else force.mode,
         coriolis=_only(named.get("topography")),
@@ -268,6 +280,24 @@ def medium_of(system: FlowSystem, grid: PeriodicGrid, environment: Tensor) -> Me
             isinstance(t, FlowTerm) and t.pinned and t.strength > 0
             for t in system.breaking
         ),
+    )
+
+
+def batch_of(media: list[Medium]) -> Medium:
+    """Return the media of one system side by side, or a single one for all states."""
+    if len(media) == 1:
+        return media[0]
+
+    def stacked(fields: list[Tensor | None]) -> Tensor | None:
+        there = [one for one in fields if one is not None]
+        return torch.stack(there) if there else None
+
+    return replace(
+        media[0],
+        wind=torch.stack([one.wind for one in media]),
+        coriolis=stacked([one.coriolis for one in media]),
+        brake=stacked([one.brake for one in media]),
+        excess=stacked([one.excess for one in media]),
     )
 
 

@@ -3,7 +3,6 @@
 import math
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from pde_sym.errors import SimulationError
@@ -27,30 +26,25 @@ RATE = 0.1
 """h times the rate of any other explicit term, or of a Rossby wave, is at most this."""
 MAX_STEPS = 100_000
 """Steps per frame above which a run is refused."""
-MAX_CACHED = 32
-"""Step sizes whose coefficients are remembered."""
 
 
 class Dynamics(Protocol):
-    """The dynamics of one trajectory, in torch or compiled."""
+    """Frames of a batch, in torch or compiled."""
 
-    def decompose(self, state: Tensor) -> tuple[Any, Amplitudes]:
-        """Return the modes of a state ``(3 or 4, x, y)`` and their sums."""
+    def decompose(self, state: Tensor) -> tuple[Any, list[Amplitudes]]:
+        """Return the modes of states ``(batch, 3 or 4, x, y)`` and their sums."""
         ...
 
-    def coefficients(self, dt: float) -> Any:
-        """Return the coefficients of a step."""
-        ...
+    def advance(self, modes: Any, numbers: list[int]) -> tuple[Tensor, Tensor]:
+        """Return the states after those numbers of steps, and each budget's change.
 
-    def advance(
-        self, modes: Any, coefficients: Any, number: int
-    ) -> tuple[Tensor, Tensor]:
-        """Return the state `number` steps later and the changes of the invariants."""
+        The changes are ``(batch, budgets)``.
+        """
         ...
 
 
 class FlowSolver:
-    """Step function of a batch; each trajectory is integrated by itself.
+    """Step function of a batch; each trajectory takes its own number of steps.
 
     The number of steps of a frame follows from the state at its beginning, by bounds
     that shifts, turns and flips leave alone: sums over Fourier amplitudes. A maximum
@@ -69,7 +63,8 @@ class FlowSolver:
         Number of steps per frame, in place of the bound.
     compiled
         Whether the loops of `pde_sym.kernels.flow` run. By default they do on the CPU,
-        unless a gradient is asked for; they agree with torch to round-off.
+        unless a gradient is asked for; they agree with torch to round-off, and of
+        the arithmetic of a trajectory nothing depends on the others in its batch.
     """
 
     def __init__(
@@ -89,8 +84,7 @@ class FlowSolver:
         self._media = [medium_of(system, grid, one) for one in environment]
         self._spectrum = spectrum_of(grid, environment.device)
         self._bounds = [StepBound(one, self._spectrum) for one in self._media]
-        self._dynamics: dict[tuple[int, bool], Dynamics] = {}
-        self._coefficients: dict[tuple[int, bool], Any] = {}
+        self._dynamics: dict[bool, Dynamics] = {}
         self._frames = 0
 
     def __call__(self, state: Tensor) -> Tensor:
@@ -114,40 +108,34 @@ class FlowSolver:
         if compiled is None:
             gradient = state.requires_grad or self._differentiable
             compiled = state.device.type == "cpu" and not gradient
-        states, budgets = [], []
-        for index, one in enumerate(state):
-            following, change = self._advance(one.double(), index, compiled)
-            states.append(following)
-            budgets.append(change)
-        changes = torch.stack(budgets, dim=1)
-        names = (*BUDGETS, *TRACER_BUDGETS)[: len(changes)]
-        named = dict(zip(names, changes, strict=True))
-        return torch.stack(states), in_order(self._system, named)
-
-    def _advance(
-        self, state: Tensor, index: int, compiled: bool
-    ) -> tuple[Tensor, Tensor]:
-        which = index if len(self._media) > 1 else 0
-        dynamics = self._dynamics_of(which, compiled)
+        dynamics = self._dynamics_of(compiled)
+        state = state.double()
         modes, amplitudes = dynamics.decompose(state)
+        numbers = [self._number(state, i, one) for i, one in enumerate(amplitudes)]
+        following, changes = dynamics.advance(modes, numbers)
+        for index, total in enumerate(following.detach().sum((-3, -2, -1)).tolist()):
+            if not math.isfinite(total):
+                raise self._lost(following, index, self._time(1))
+        names = (*BUDGETS, *TRACER_BUDGETS)[: changes.shape[1]]
+        named = dict(zip(names, changes.unbind(1), strict=True))
+        return following, in_order(self._system, named)
+
+    def _number(self, state: Tensor, index: int, amplitudes: Amplitudes) -> int:
+        """Return the number of steps of a trajectory, whose sums are given."""
         if not all(map(math.isfinite, amplitudes)):
             raise self._lost(state, index, self._time(0))
-        number = self._steps
-        if number is None:
-            needed = self._dt * self._bounds[which](amplitudes, self._dt)
-            if not needed <= MAX_STEPS:
-                raise SimulationError(
-                    f"trajectory {index} needs {needed:.3g} steps for the frame from "
-                    f"t = {self._time(0):.4g}, at most {MAX_STEPS}: lower the speed, "
-                    "a strength or dt"
-                )
-            # Round-off shall not decide over a step.
-            number = max(1, math.ceil(needed * (1 - 1e-9)))
-        coefficients = self._coefficients_of(dynamics, number, compiled)
-        following, change = dynamics.advance(modes, coefficients, number)
-        if not math.isfinite(following.detach().sum().item()):
-            raise self._lost(following, index, self._time(1))
-        return following, change
+        if self._steps is not None:
+            return self._steps
+        bound = self._bounds[index if len(self._bounds) > 1 else 0]
+        needed = self._dt * bound(amplitudes, self._dt)
+        if not needed <= MAX_STEPS:
+            raise SimulationError(
+                f"trajectory {index} needs {needed:.3g} steps for the frame from "
+                f"t = {self._time(0):.4g}, at most {MAX_STEPS}: lower the speed, "
+                "a strength or dt"
+            )
+        # Round-off shall not decide over a step.
+        return max(1, math.ceil(needed * (1 - 1e-9)))
 
     def _time(self, frames: int) -> float:
         return (self._frames + frames) * self._dt
@@ -158,7 +146,7 @@ class FlowSolver:
             for field, part in zip(
                 self._system.fields, self._system.fields.slices().values(), strict=True
             )
-            if field.prognostic and not state[part].isfinite().all()
+            if field.prognostic and not state[index, part].isfinite().all()
         ]
         what = lost[0] if lost else "the sum of a field"
         return SimulationError(
@@ -166,26 +154,14 @@ class FlowSolver:
             "speed, a strength or dt"
         )
 
-    def _dynamics_of(self, which: int, compiled: bool) -> "Dynamics":
-        key = which, compiled
-        if key not in self._dynamics:
+    def _dynamics_of(self, compiled: bool) -> Dynamics:
+        if compiled not in self._dynamics:
             if compiled:
                 from pde_sym.kernels.flow import CompiledFlow as Chosen
             else:
-                from pde_sym.systems.flow_advance import Advance as Chosen
-            self._dynamics[key] = Chosen(self._media[which], self._spectrum)
-        return self._dynamics[key]
-
-    def _coefficients_of(
-        self, dynamics: "Dynamics", number: int, compiled: bool
-    ) -> Any:
-        # The linear part is the same for all: the environment is explicit.
-        key = number, compiled
-        if key not in self._coefficients:
-            if len(self._coefficients) >= MAX_CACHED:
-                del self._coefficients[next(iter(self._coefficients))]
-            self._coefficients[key] = dynamics.coefficients(self._dt / number)
-        return self._coefficients[key]
+                from pde_sym.systems.flow_advance import TorchFlow as Chosen
+            self._dynamics[compiled] = Chosen(self._media, self._spectrum, self._dt)
+        return self._dynamics[compiled]
 
 
 class StepBound:
@@ -197,6 +173,7 @@ class StepBound:
 
     def __init__(self, medium: Medium, spectrum: Spectrum) -> None:
         self._medium, self._largest = medium, spectrum.largest
+        self._wind = float(medium.wind.detach().abs().sum())
         self._force_wavenumber = float(spectrum.iky[0, medium.mode].imag)
         self._lift = math.hypot(*medium.lift)
         largest_wave = math.hypot(*medium.beta) * math.sqrt(
@@ -216,7 +193,7 @@ class StepBound:
         m, (speed, strain, mean, carried, gradient) = self._medium, amplitudes
         # In its own frame the flow does not feel its mean, nor the wind.
         if m.pinned:
-            speed += mean + abs(m.wind[0]) + abs(m.wind[1])
+            speed += mean + self._wind
         if m.force:
             speed += m.force * dt
             strain += m.force * dt * self._force_wavenumber

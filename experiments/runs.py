@@ -20,6 +20,7 @@ from experiments.evaluation import RUN_FILE
 from pde_sym.config import Frozen, fingerprint
 from pde_sym.dataset import MemoryWindows, TrajectoryDataset
 from pde_sym.errors import DataError, InputError, OutputError
+from pde_sym.grid import WalledGrid
 from pde_sym.nn import ModelConfig, Normalisation, Surrogate, Task
 from pde_sym.store import files
 from pde_sym.systems import System
@@ -81,12 +82,17 @@ def task_of(dataset: TrajectoryDataset, system: System) -> Task:
     Raises
     ------
     InputError
-        When the data do not lie in the plane: every model convolves in two axes.
+        When the data do not lie on a torus: every model convolves in two periodic axes.
     """
     if dataset.grid.num_axes != 2:
         raise InputError(
             f"{dataset.folder}: {system.kind} has {dataset.grid.num_axes} axes; the "
             "models are for data with 2"
+        )
+    if isinstance(dataset.grid, WalledGrid):
+        raise InputError(
+            f"{dataset.folder}: {system.kind} lies between walls; the models are for "
+            "periodic data"
         )
     is_given = len(dataset.given_fields) > 0
     survivors = system.joint_survivors if is_given else system.survivors

@@ -238,7 +238,7 @@ def _integrate(y, mean, shift, plan, tables, clock, terms, budgets, total) -> No
     `plan` holds steps, table and environment of each row; rows beyond them are idle.
     """
     steps, which, own_env = plan
-    block, modes, (start, dt) = len(y), len(terms.k), clock
+    block, (start, dt) = len(y), clock
     env, h = np.zeros(block, dtype=np.int64), np.zeros(block)
     rest = np.zeros((6, block))
     for r in range(len(steps)):
@@ -246,9 +246,9 @@ def _integrate(y, mean, shift, plan, tables, clock, terms, budgets, total) -> No
         for i in range(6):
             rest[i, r] = tables[which[r], i, 0].real
     time, drift = np.zeros(block), np.zeros((4, block))
-    phi, stage = np.zeros_like(y), np.zeros_like(y)
-    at_start = np.zeros((block, modes), dtype=np.complex128)
-    at_middle, at_a = np.zeros_like(at_start), np.zeros_like(at_start)
+    phi = np.zeros((4, block, y.shape[1]), dtype=np.complex128)
+    a, b = np.zeros_like(y), np.zeros_like(y)
+    decayed = np.zeros((block, len(terms.k)), dtype=np.complex128)
     room = _room(block, terms)
     lines = _lines(budgets)
     active = len(steps)
@@ -267,17 +267,17 @@ def _integrate(y, mean, shift, plan, tables, clock, terms, budgets, total) -> No
             for r in range(active):
                 time[r] = start + (n + 0.5 * ((part + 1) // 2)) * h[r]
             flux(
-                y if part == 0 else stage, mean[part], shift[part], time, env, lanes,
-                terms, room, phi, drift[part],
+                y if part == 0 else a if part == 1 else b, mean[part], shift[part],
+                time, env, lanes, terms, room, phi[part], drift[part],
             )  # fmt: skip
             if part == 0:
-                _first(active, y, phi, tables, which, at_start, at_a, stage)
+                _first(active, y, phi, tables, which, decayed, a)
             elif part == 1:
-                _second(active, y, phi, tables, which, at_middle, stage)
+                _second(active, decayed, phi, tables, which, b)
             elif part == 2:
-                _third(active, at_a, phi, tables, which, at_start, at_middle, stage)
+                _third(active, a, phi, tables, which, b)
             else:
-                _last(active, y, phi, tables, which, at_start, at_middle)
+                _last(active, phi, tables, which, y)
             _turn(part, active, h, rest, terms.numbers.frame, mean, shift, drift)
 
 
@@ -319,43 +319,40 @@ def _weight(n, steps, corrections):
 
 
 @njit(cache=True)
-def _first(active, y, phi, tables, which, at_start, a, stage) -> None:
+def _first(active, y, phi, tables, which, decayed, a) -> None:
     for r in range(active):
         half, inner = tables[which[r], 1], tables[which[r], 2]
         for m in range(1, len(half)):
-            at_start[r, m] = phi[r, m]
-            value = half[m] * y[r, m] + inner[m] * phi[r, m]
-            a[r, m] = value
-            stage[r, m] = value
+            decayed[r, m] = half[m] * y[r, m]
+            a[r, m] = decayed[r, m] + inner[m] * phi[0, r, m]
 
 
 @njit(cache=True)
-def _second(active, y, phi, tables, which, at_middle, stage) -> None:
+def _second(active, decayed, phi, tables, which, b) -> None:
+    for r in range(active):
+        inner = tables[which[r], 2]
+        for m in range(1, len(inner)):
+            b[r, m] = decayed[r, m] + inner[m] * phi[1, r, m]
+
+
+@njit(cache=True)
+def _third(active, a, phi, tables, which, c) -> None:
     for r in range(active):
         half, inner = tables[which[r], 1], tables[which[r], 2]
         for m in range(1, len(half)):
-            at_middle[r, m] = phi[r, m]
-            stage[r, m] = half[m] * y[r, m] + inner[m] * phi[r, m]
+            turned = 2 * phi[2, r, m] - phi[0, r, m]
+            c[r, m] = half[m] * a[r, m] + inner[m] * turned
 
 
 @njit(cache=True)
-def _third(active, a, phi, tables, which, at_start, at_middle, stage) -> None:
-    for r in range(active):
-        half, inner = tables[which[r], 1], tables[which[r], 2]
-        for m in range(1, len(half)):
-            turned = 2 * phi[r, m] - at_start[r, m]
-            stage[r, m] = half[m] * a[r, m] + inner[m] * turned
-            at_middle[r, m] += phi[r, m]
-
-
-@njit(cache=True)
-def _last(active, y, phi, tables, which, at_start, at_middle) -> None:
+def _last(active, phi, tables, which, y) -> None:
     for r in range(active):
         full, first = tables[which[r], 0], tables[which[r], 3]
         middle, last = tables[which[r], 4], tables[which[r], 5]
         for m in range(1, len(full)):
-            linear = full[m] * y[r, m] + first[m] * at_start[r, m]
-            y[r, m] = linear + middle[m] * at_middle[r, m] + last[m] * phi[r, m]
+            linear = full[m] * y[r, m] + first[m] * phi[0, r, m]
+            inside = middle[m] * (phi[1, r, m] + phi[2, r, m])
+            y[r, m] = linear + inside + last[m] * phi[3, r, m]
 
 
 @njit(cache=True)

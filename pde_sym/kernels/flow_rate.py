@@ -177,45 +177,38 @@ def _products(plan, grid, rest_out) -> None:
     forced = plan.coriolis.size + plan.brake.size > 0
     lost = 0.0
     for x in range(grid.shape[1]):
-        u, v = grid[0, x], grid[1, x]
         if plan.has_tracer:
             at = first + 2 * forced
-            for y in range(u.size):
+            for y in range(grid.shape[2]):
                 b = grid[first, x, y]
-                grid[at, x, y] = (u[y] + wind_x) * b
-                grid[at + 1, x, y] = (v[y] + wind_y) * b
+                grid[at, x, y] = (grid[0, x, y] + wind_x) * b
+                grid[at + 1, x, y] = (grid[1, x, y] + wind_y) * b
         if plan.excess.size > 0:
-            for y in range(u.size):
+            for y in range(grid.shape[2]):
                 excess, stretch, shear = plan.excess[x, y], grid[2, x, y], grid[3, x, y]
                 lost += excess * (4 * stretch * stretch + shear * shear)
                 grid[2, x, y] = -excess * shear
                 grid[3, x, y] = -4 * excess * stretch
         if forced:
-            lost += _force(plan, x, u, v, grid[first, x], grid[first + 1, x])
-        for y in range(u.size):
-            cu, cv = u[y] + wind_x, v[y] + wind_y
-            u[y] = cu * cv
-            v[y] = (cu - cv) * (cu + cv)
+            lost += _force(plan, grid, x, first)
+        for y in range(grid.shape[2]):
+            cu, cv = grid[0, x, y] + wind_x, grid[1, x, y] + wind_y
+            grid[0, x, y] = cu * cv
+            grid[1, x, y] = (cu - cv) * (cu + cv)
     rest_out[6] -= lost / (grid.shape[1] * grid.shape[2])
 
 
 @njit(cache=True)
-def _force(plan, x, u, v, force_x, force_y) -> float:
+def _force(plan, grid, x, at) -> float:
     """Set ``f (v, -u) - chi (u, v)`` along a row and return ``sum chi (u^2 + v^2)``."""
     lost = 0.0
-    if plan.coriolis.size > 0:
-        for y in range(u.size):
-            force_x[y] = plan.coriolis[x, y] * v[y]
-            force_y[y] = -plan.coriolis[x, y] * u[y]
-    else:
-        for y in range(u.size):
-            force_x[y] = force_y[y] = 0.0
-    if plan.brake.size > 0:
-        for y in range(u.size):
-            chi = plan.brake[x, y]
-            force_x[y] -= chi * u[y]
-            force_y[y] -= chi * v[y]
-            lost += chi * (u[y] * u[y] + v[y] * v[y])
+    for y in range(grid.shape[2]):
+        f = plan.coriolis[x, y] if plan.coriolis.size > 0 else 0.0
+        chi = plan.brake[x, y] if plan.brake.size > 0 else 0.0
+        u, v = grid[0, x, y], grid[1, x, y]
+        grid[at, x, y] = f * v - chi * u
+        grid[at + 1, x, y] = -f * u - chi * v
+        lost += chi * (u * u + v * v)
     return lost
 
 

@@ -1,5 +1,7 @@
 """The compiled loops of KdV against the readable path, for every term."""
 
+import math
+
 import pytest
 import torch
 from helpers import relative_difference
@@ -13,6 +15,7 @@ from pde_sym.simulate import simulate
 from pde_sym.systems import kdv_solver
 from pde_sym.systems.base import Budget
 from pde_sym.systems.kdv import KdV
+from pde_sym.systems.kdv_dynamics import Coefficients, Modes
 from pde_sym.systems.kdv_solver import KdVSolver
 
 EQUATIONS = [*NAMES, "all"]
@@ -128,3 +131,17 @@ def test_what_changes_no_integral_has_no_budget() -> None:
             assert not budget.any()
             drift = run.invariants[key].diff(dim=1).abs().max()
             assert drift <= 1e-9 * run.invariants[key].abs().max()
+
+
+@pytest.mark.parametrize("name", EQUATIONS)
+def test_the_fewest_steps_that_are_allowed_are_stable(name: str | None) -> None:
+    """Over ten frames of one; `test_kdv.py` shows the blow-up of fewer."""
+    system, u = equation(name), states(1)
+    environment, modes = environment_of(system), Modes(GRID)
+    c, spectrum = Coefficients(system, modes, environment), modes.spectrum(u[:, 0])
+    size = 2 * spectrum[:, 1:].abs().sum(-1)
+    _, stable = c.stiffness(size, spectrum[:, 0].real, 10 * DT)
+    steps = max(8, math.ceil(1.1 * float(stable)))
+    coarse = KdVSolver(system, GRID, environment, 10 * DT, steps=steps)(u)
+    fine = KdVSolver(system, GRID, environment, 10 * DT)(u)
+    assert relative_difference(coarse, fine) <= 0.01

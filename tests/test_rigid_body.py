@@ -26,6 +26,7 @@ from pde_sym.config import explain
 from pde_sym.errors import InputError, SimulationError
 from pde_sym.grid import PeriodicGrid
 from pde_sym.simulate import rollout, simulate
+from pde_sym.systems.ensemble import Ensemble
 from pde_sym.systems.rigid_body import RigidBody
 from pde_sym.systems.rigid_body_dynamics import joined, parts
 from pde_sym.systems.rigid_body_exact import conjugate, free_motion, rotate
@@ -101,6 +102,34 @@ def test_laws_draw_what_they_say() -> None:
         along = 2.0 * math.cos(math.radians(5.0))
         assert (pi[:, axis - 1] - along).abs().max() <= 1e-15
         assert pi.std(0).max() >= 0.05
+
+
+def test_frames_of_the_default_data_differ_as_stated() -> None:
+    system = RigidBody()
+    path = simulate(
+        system, GRID, states(system, 64), NO_FIELDS, dt=DT, num_frames=21
+    ).states.flatten(2)
+    moved = torch.linalg.vector_norm(path.diff(dim=1), dim=2)
+    change = moved / torch.linalg.vector_norm(path[:, 1:], dim=2)
+    most = change.quantile(torch.tensor([0.1, 0.9]).double())
+    assert 0.015 <= float(most[0]) <= 0.025
+    assert 0.085 <= float(most[1]) <= 0.095
+
+
+def test_names_do_not_depend_on_strengths() -> None:
+    """So that trajectories of one data set may differ in strength."""
+    for inertia in ((1.0, 1.0, 1.5), (2.0, 2.0, 1.0)):
+        system = body(Asymmetry(strength=0.4), Gravity(strength=1.0), inertia=inertia)
+        ensemble = Ensemble(system, ("asymmetry", "gravity"))
+        u = states(system, 3)
+        strengths = torch.tensor([[0.0, 0.0], [0.4, 0.0], [0.2, 0.7]]).double()
+        environment = strengths[..., None, None, None]
+        found, change = ensemble.solver(GRID, environment, DT).step(u)
+        assert set(change) == {invariant.name for invariant in system.invariants}
+        for i, row in enumerate(strengths.tolist()):
+            alone, own = flow(ensemble.member((row[0], row[1]))).step(u[i : i + 1])  # type: ignore[arg-type]
+            assert torch.equal(found[i], alone[0])
+            assert all(torch.equal(change[k][i], v[0]) for k, v in own.items())
 
 
 def test_a_racket_flips_as_the_law_of_the_middle_axis_promises() -> None:

@@ -2,9 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
-from helpers import relative_difference
+from helpers import no_environment, relative_difference
 from kdv_cases import DT, GRID, NAMES, TERMS, environment_of, flow, states, system_of
 from torch import Tensor
 
@@ -83,6 +84,20 @@ def test_a_trajectory_does_not_depend_on_its_batch(name: str | None) -> None:
             assert torch.equal(budget[key], values[rows])
     assert len({tuple(row) for row in whole[:, 0].tolist()}) == count
     assert len(kdv._advance.signatures) == 1, "compiled twice, for other layouts"
+
+
+@pytest.mark.parametrize("points", [128, 96, 27])
+def test_integrals_agree(points: int, rng: np.random.Generator) -> None:
+    """Of rough states of any number of points, and bit for bit in any batch."""
+    grid = KdV.grid(points, 5.0)
+    u = torch.from_numpy(rng.standard_normal((7, 1, points)))
+    compiled = KdV().measure(u, grid, no_environment(grid))
+    readable = KdV().measure(u.requires_grad_(), grid, no_environment(grid))
+    part = KdV().measure(u.detach()[4:6], grid, no_environment(grid))
+    for key, expected in readable.items():
+        size = max(float(expected.detach().abs().max()), 1.0)
+        assert (compiled[key] - expected).abs().max() <= 1e-12 * size, key
+        assert torch.equal(part[key], compiled[key][4:6])
 
 
 def test_rows_take_their_own_number_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ ALLOWED = {
         "pde_sym/kernels/kdv.py",
         "pde_sym/kernels/kdv_budgets.py",
         "pde_sym/kernels/kdv_flux.py",
+        "pde_sym/kernels/kdv_polynomials.py",
         "pde_sym/kernels/plume.py",
         "pde_sym/kernels/rigid_body.py",
         "pde_sym/kernels/rigid_body_exact.py",

@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 
 from pde_sym.etdrk4 import Etdrk4Coefficients
-from pde_sym.kernels.kdv_budgets import NONE, Budgets, Lines, add_budgets
+from pde_sym.kernels.kdv_budgets import Budgets, Lines, add_budgets
 from pde_sym.kernels.kdv_flux import (
     Complexes,
     Floats,
@@ -29,11 +29,10 @@ from pde_sym.kernels.kdv_flux import (
     to_values,
     turn,
 )
+from pde_sym.kernels.kdv_polynomials import LANES, NONE, monomials, padded
 from pde_sym.systems.kdv_dynamics import Coefficients, gregory_weights
 from pde_sym.systems.kdv_integrals import INTEGRALS, variation
 
-LANES = 4
-"""Rows that one vector holds in the transforms."""
 BLOCK, BLOCK_OF_TERMS = 32, 16
 """Rows that fit the cache together, without and with terms."""
 ON_STAGES = {"potential": 1, "dispersion": 1, "speed": 2, "slope": 2, "width": 1}
@@ -96,11 +95,11 @@ class CompiledKdV:
     def spectra(self, u: Floats) -> tuple[Complexes, Floats]:
         """Return coefficients ``(rows, modes)`` and ``2 sum |u_k|`` less the mean."""
         rows, points = u.shape
-        padded = np.zeros((-(-rows // LANES) * LANES, points))
-        padded[:rows] = u
-        found = np.empty((len(padded), len(self._k)), dtype=np.complex128)
-        sizes = np.zeros(len(padded))
-        _spectra(padded, found, sizes)
+        whole = np.zeros((-(-rows // LANES) * LANES, points))
+        whole[:rows] = u
+        found = np.empty((len(whole), len(self._k)), dtype=np.complex128)
+        sizes = np.zeros(len(whole))
+        _spectra(whole, found, sizes)
         return found[:rows], sizes[:rows]
 
     def advance(
@@ -160,20 +159,13 @@ def _laid_out(c: Coefficients, wanted: dict[str, int]) -> tuple[Complexes, Place
 
 
 def _budgets(c: Coefficients) -> Budgets:
-    monomials = [
-        (float(coefficient), place, [j for j, e in enumerate(m) for _ in range(e)])
-        for place, n in enumerate(INTEGRALS)
-        for m, coefficient in variation(n).items()
-    ]
-    needed = {0, 1, 2, 3}.union(*(factors for *_, factors in monomials))
+    variations = [variation(n) for n in INTEGRALS]
+    needed = {0, 1, 2, 3}
+    needed.update(j for p in variations for m in p for j, e in enumerate(m) if e)
     if "kawahara" in c.strength:
         needed.add(5)
     orders = sorted(needed)
-    most = max(len(factors) for *_, factors in monomials)
-    lines = [
-        [orders.index(j) for j in factors] + [NONE] * (most - len(factors))
-        for *_, factors in monomials
-    ]
+    coefficients, places, lines = monomials(variations, orders)
     fields, at = _laid_out(c, IN_BUDGETS)
     return Budgets(
         points=c.budget_points(),
@@ -181,9 +173,9 @@ def _budgets(c: Coefficients) -> Budgets:
         at=at,
         powers=(1j * c.modes.k.numpy()) ** np.array(orders)[:, None],
         fifth=orders.index(5) if 5 in orders else NONE,
-        coefficients=np.array([coefficient for coefficient, *_ in monomials]),
-        integrals=np.array([place for _, place, _ in monomials]),
-        factors=np.array(lines),
+        coefficients=coefficients,
+        integrals=places,
+        factors=padded(lines),
         corrections=gregory_weights(2 * EDGE).numpy()[:EDGE] - 1,
     )
 

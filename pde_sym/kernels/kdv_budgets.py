@@ -18,9 +18,7 @@ from pde_sym.kernels.kdv_flux import (
     to_values,
     turn,
 )
-
-NONE = -1
-"""Line of a factor that is not there."""
+from pde_sym.kernels.kdv_polynomials import NONE, product_sum
 
 
 class Budgets(NamedTuple):
@@ -92,32 +90,8 @@ def add_budgets(
     _added(lines.values, budgets, terms.numbers, time, lines.rate)
     scale = weight * 2 * np.pi / k[1] / budgets.points
     for q in range(len(budgets.coefficients)):
-        found = _sum(lines.values, budgets.factors[q], lines.rate)
+        found = product_sum(lines.values, budgets.factors[q], lines.rate)
         total[budgets.integrals[q]] += scale * budgets.coefficients[q] * found
-
-
-@njit(cache=True, fastmath={"reassoc", "nsz"})
-def _sum(values, factors, rate):
-    """Return the sum over the grid of the factors and the rate; the order is fixed."""
-    a, b, c, d = factors
-    first, second, third, fourth = values[a], values[b], values[c], values[d]
-    total = 0.0
-    if a == NONE:
-        for i in range(len(rate)):
-            total += rate[i]
-    elif b == NONE:
-        for i in range(len(rate)):
-            total += first[i] * rate[i]
-    elif c == NONE:
-        for i in range(len(rate)):
-            total += first[i] * second[i] * rate[i]
-    elif d == NONE:
-        for i in range(len(rate)):
-            total += first[i] * second[i] * third[i] * rate[i]
-    else:
-        for i in range(len(rate)):
-            total += first[i] * second[i] * third[i] * fourth[i] * rate[i]
-    return total
 
 
 @njit(cache=True)

@@ -160,11 +160,15 @@ class KdV(System):
         return np.stack(channels) if channels else np.empty((0, *grid.shape))
 
     def solver(
-        self, grid: PeriodicGrid, environment: "Tensor", dt: float
+        self,
+        grid: PeriodicGrid,
+        environment: "Tensor",
+        dt: float,
+        refinement: int = 1,
     ) -> "KdVSolver":
         from pde_sym.systems.kdv_solver import KdVSolver
 
-        return KdVSolver(self, grid, environment, dt)
+        return KdVSolver(self, grid, environment, dt, refinement=refinement)
 
     def measure(
         self,
@@ -175,7 +179,15 @@ class KdV(System):
         from pde_sym.systems.kdv_integrals import INTEGRALS, integral
 
         u, length = state[:, 0].double(), grid.lengths[0]
-        return {f"P{n}": integral(n, u, length) for n in INTEGRALS}
+        if u.device.type == "cpu" and not u.requires_grad:
+            from torch import from_numpy
+
+            from pde_sym.kernels.kdv_polynomials import integrals
+
+            values = from_numpy(integrals(u.numpy(), length)).unbind(1)
+        else:
+            values = [integral(n, u, length) for n in INTEGRALS]
+        return {f"P{n}": value for n, value in zip(INTEGRALS, values, strict=True)}
 
     def rates(
         self,

@@ -197,6 +197,7 @@ def _advance(spectrum, order, plans, tables, clock, terms, budgets, u, totals) -
     """Advance rows, sorted by falling steps, and write them where they belong."""
     k, points = terms.k, u.shape[1]
     block = BLOCK if terms.plain and budgets.points == 0 else BLOCK_OF_TERMS
+    block = min(block, -(-len(order) // LANES) * LANES)
     y = np.zeros((block, terms.points // 2 + 1), dtype=np.complex128)
     mean, shift = np.zeros((4, block)), np.zeros((4, block))
     seen = np.zeros((block, points // 2 + 1), dtype=np.complex128)

@@ -73,7 +73,7 @@ def flow(
     largest_turn: float = LARGEST_TURN,
     compiled: bool | None = None,
 ) -> RigidBodySolver:
-    return RigidBodySolver(system, GRID, NO_FIELDS, dt, largest_turn, compiled)
+    return RigidBodySolver(system, GRID, NO_FIELDS, dt, largest_turn, compiled=compiled)
 
 
 def channels(system: RigidBody, name: str, width: int) -> slice:

@@ -169,7 +169,7 @@ ORDERS = {
     "friction": 4.0,
     "double_bracket": 4.0,
     "gyrostat oblique": 4.0,
-    "inertia_modulation": 1.0,
+    "inertia_modulation": 2.0,
     "torque oblique": 4.0,
     "all": 1.0,
 }

@@ -66,7 +66,7 @@ class Asymmetry(BodyTerm):
 
     kind: Literal["asymmetry"] = "asymmetry"
     strength: float = Field(default=0.0, ge=0.0, le=10.0)
-    """Relative excess of I_2."""
+    """Relative excess of I_2; breaks nothing unless I_1 = I_2, as inertia=[1,1,1.5]."""
 
     equation: ClassVar[str] = "dPi/dt = Pi x Omega, I_2 -> I_2 (1 + eps)"
 
@@ -173,7 +173,7 @@ class InertiaModulation(BodyTerm):
     kind: Literal["inertia_modulation"] = "inertia_modulation"
     strength: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Relative amplitude."""
-    frequency: float = Field(default=2.0, gt=0.0, le=1e4)
+    frequency: float = Field(default=1.0, gt=0.0, le=1e4)
     """w, in radians per unit of time."""
 
     equation: ClassVar[str] = "dPi/dt = Pi x Omega, I_1 -> I_1 (1 + eps cos w t)"

@@ -46,7 +46,7 @@ _HALF = (
 )
 COMPOSITION = (*_HALF, *_HALF[-2::-1])
 """Order 8 in 17 stages (Kahan and Li 1997; Hairer, Lubich and Wanner, Geometric
-Numerical Integration, eq. V.3.12)."""
+Numerical Integration, section V.3.2)."""
 
 Components = list[Tensor]
 """A vector as separate contiguous ``(batch,)``: torch then treats each trajectory alike

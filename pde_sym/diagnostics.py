@@ -25,8 +25,9 @@ from pde_sym.symmetry import (
 from pde_sym.systems.base import Budget
 from pde_sym.systems.ensemble import Dynamics
 
-CANCELLED = 1e-9
-"""An invariant below this part of the size of its terms is zero but for round-off."""
+CANCELLED = 1e-6
+"""An invariant below this part of the size of its terms is zero but for the round-off
+of float32 files."""
 
 
 class Motion(Protocol):

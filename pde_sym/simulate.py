@@ -67,9 +67,13 @@ def simulate(
     *,
     dt: float,
     num_frames: int,
+    refinement: int = 1,
 ) -> Trajectories:
-    """Integrate `system` from ``initial`` and measure its invariants at each frame."""
-    solver = system.solver(grid, environment, dt)
+    """Integrate `system` from ``initial`` and measure its invariants at each frame.
+
+    With a `refinement` the solver's own steps are that many times finer.
+    """
+    solver = system.solver(grid, environment, dt, refinement)
     changes: list[Budget] = []
 
     def step(state: Tensor) -> Tensor:

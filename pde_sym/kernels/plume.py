@@ -41,7 +41,8 @@ class CompiledBox:
             plain(lift_x.abs() / p.dx + lift_y.abs() / p.dy),
         )
         # As numbers, not as globals: those are frozen into the compilation's cache.
-        self._numbers = (box.viscosity, box.wall, p.dx, p.dy, COURANT, VISCOUS)
+        limits = (COURANT / box.refinement, VISCOUS / box.refinement)
+        self._numbers = (box.viscosity, box.wall, p.dx, p.dy, *limits)
 
     def advance(
         self, smoke: Tensor, faces: Faces, dt: float, steps: int, most: int

@@ -10,11 +10,14 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from pde_sym.systems.rigid_body_exact import NODES, SERIES_BELOW, WEIGHTS
+from pde_sym.systems.rigid_body_exact import NODES, WEIGHTS
 from pde_sym.systems.rigid_body_symmetry import Vector
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
+
+SERIES = 1e-9
+"""Below this ``p t^2`` the Taylor series of S, C and D is exact to round-off."""
 
 
 class FreeBody:
@@ -80,7 +83,7 @@ def _motion(pi, inertia, t):
 @njit(cache=True, error_model="numpy")
 def _scaled_jacobi(p, q, gap, t):
     larger = q if gap < 0 else p
-    if larger * t * t < SERIES_BELOW:
+    if larger * t * t < SERIES:
         half = t * t / 2
         return t * (1 - (p + q) * half / 3), 1 - p * half, 1 - q * half
     tau = math.sqrt(larger)

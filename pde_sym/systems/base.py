@@ -208,10 +208,25 @@ class System(Frozen, abc.ABC):
         """Draw an environment ``(channels, x, y)``."""
 
     @abc.abstractmethod
-    def solver(self, grid: PeriodicGrid, environment: "Tensor", dt: float) -> Solver:
+    def solver(
+        self,
+        grid: PeriodicGrid,
+        environment: "Tensor",
+        dt: float,
+        refinement: int = 1,
+    ) -> Solver:
         """Return the step over a frame of length `dt`.
 
-        `environment` is ``(batch, channels, x, y)``, or has batch 1 for all.
+        Parameters
+        ----------
+        grid
+            Where the points are.
+        environment
+            ``(batch, channels, x, y)``, or with batch 1 for all.
+        dt
+            In units of time.
+        refinement
+            How many times finer the solver's own steps are than those it chooses.
         """
 
     @abc.abstractmethod

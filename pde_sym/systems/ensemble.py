@@ -74,11 +74,17 @@ class Ensemble:
     def complete(self, state: Tensor, grid: PeriodicGrid) -> Tensor:
         return self.nominal.complete(state, grid)
 
-    def solver(self, grid: PeriodicGrid, environment: Tensor, dt: float) -> Solver:
+    def solver(
+        self,
+        grid: PeriodicGrid,
+        environment: Tensor,
+        dt: float,
+        refinement: int = 1,
+    ) -> Solver:
         """Return a step for trajectories in the order of `environment`."""
         return _Solvers(
             [
-                (where, system.solver(grid, own, dt))
+                (where, system.solver(grid, own, dt, refinement))
                 for where, system, own in self._members(environment)
             ]
         )

@@ -147,10 +147,16 @@ class FlowSystem(System):
             channels.append(obstacle.strength * obstacle.pattern(grid))
         return np.stack(channels) if channels else np.empty((0, *grid.shape))
 
-    def solver(self, grid: PeriodicGrid, environment: "Tensor", dt: float) -> Solver:
+    def solver(
+        self,
+        grid: PeriodicGrid,
+        environment: "Tensor",
+        dt: float,
+        refinement: int = 1,
+    ) -> Solver:
         from pde_sym.systems.flow_solver import FlowSolver
 
-        return FlowSolver(self, grid, environment, dt)
+        return FlowSolver(self, grid, environment, dt, refinement=refinement)
 
     def complete(self, state: "Tensor", grid: PeriodicGrid) -> "Tensor":
         """Return velocity, its vorticity ``v_x - u_y`` and the tracer, if any.

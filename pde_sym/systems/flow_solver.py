@@ -65,6 +65,8 @@ class FlowSolver:
         Whether the loops of `pde_sym.kernels.flow` run. By default they do on the CPU,
         unless a gradient is asked for; they agree with torch to round-off, and of
         the arithmetic of a trajectory nothing depends on the others in its batch.
+    refinement
+        How many times finer the steps are than those that the bound asks for.
     """
 
     def __init__(
@@ -75,10 +77,12 @@ class FlowSolver:
         dt: float,
         steps: int | None = None,
         compiled: bool | None = None,
+        refinement: int = 1,
     ) -> None:
         if not (math.isfinite(dt) and dt > 0):
             raise SimulationError(f"dt must be a positive number, got {dt}")
         self._dt, self._steps, self._compiled = dt, steps, compiled
+        self._refinement = refinement
         self._system = system
         self._differentiable = environment.requires_grad
         self._media = [medium_of(system, grid, one) for one in environment]
@@ -135,7 +139,7 @@ class FlowSolver:
                 "a strength or dt"
             )
         # Round-off shall not decide over a step.
-        return max(1, math.ceil(needed * (1 - 1e-9)))
+        return self._refinement * max(1, math.ceil(needed * (1 - 1e-9)))
 
     def _time(self, frames: int) -> float:
         return (self._frames + frames) * self._dt

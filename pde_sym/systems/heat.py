@@ -141,10 +141,16 @@ class Heat(System):
 
         return flux_form(self, grid, environment)
 
-    def solver(self, grid: PeriodicGrid, environment: "Tensor", dt: float) -> Solver:
+    def solver(
+        self,
+        grid: PeriodicGrid,
+        environment: "Tensor",
+        dt: float,
+        refinement: int = 1,
+    ) -> Solver:
         from pde_sym.systems.heat_solver import HeatSolver
 
-        return HeatSolver(self, grid, environment, dt)
+        return HeatSolver(self, grid, environment, dt, refinement=refinement)
 
     def measure(
         self, state: "Tensor", grid: PeriodicGrid, environment: "Tensor"

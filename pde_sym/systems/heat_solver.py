@@ -60,14 +60,21 @@ class HeatSolver:
         ``(batch, channels, x, y)`` in float64; batch 1 serves every trajectory.
     dt
         Length of a frame, in units of time.
+    refinement
+        How many times more parts a frame is cut into.
     """
 
     def __init__(
-        self, system: Heat, grid: PeriodicGrid, environment: Tensor, dt: float
+        self,
+        system: Heat,
+        grid: PeriodicGrid,
+        environment: Tensor,
+        dt: float,
+        refinement: int = 1,
     ) -> None:
         if not (math.isfinite(dt) and dt > 0):
             raise SimulationError(f"dt must be a positive number, got {dt}")
-        self._grid, self._dt = grid, dt
+        self._grid, self._dt, self._refinement = grid, dt, refinement
         self._linear = system.is_linear
         whole = system.operator(grid, environment.to(torch.float64))
         self._operators = [whole.select(i) for i in range(len(environment))]
@@ -109,7 +116,7 @@ class HeatSolver:
     def _propagator(self, which: int) -> _Propagator:
         operator = self._operators[which]
         real, imag = (float(bound) for bound in operator.spectral_bounds())
-        parts = max(1, math.ceil(real * self._dt / LARGEST_PART))
+        parts = self._parts(real)
         h = self._dt / parts
         nodes, weights = np.polynomial.legendre.leggauss(NODES)
         times = np.append(h * (nodes + 1) / 2, h)
@@ -129,12 +136,15 @@ class HeatSolver:
             forced,
         )
 
+    def _parts(self, lam: float) -> int:
+        return self._refinement * max(1, math.ceil(lam * self._dt / LARGEST_PART))
+
     def _nonlinear_step(self, u: Tensor, which: int) -> tuple[Tensor, Budget]:
         operator, shape = self._operators[which], u.shape
         self._check_conductivity(operator, u)
         slope = 1 + operator.nonlinearity * u.max()
         lam = float(operator.spectral_bounds(slope)[0])
-        parts = max(1, math.ceil(lam * self._dt / LARGEST_PART))
+        parts = self._parts(lam)
         h = self._dt / parts
         names = list(weak_rates(operator, u[None], self._grid))
         rate_of = _rate(operator, u)

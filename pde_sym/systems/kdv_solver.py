@@ -136,6 +136,8 @@ class KdVSolver:
         Length of a frame, in units of time.
     steps
         Steps per frame, in place of those from the bound.
+    refinement
+        How many times finer the steps are than those that the bound asks for.
     compiled
         Whether compiled loops are used where they can be.
 
@@ -162,6 +164,7 @@ class KdVSolver:
         dt: float,
         *,
         steps: int | None = None,
+        refinement: int = 1,
         compiled: bool = True,
     ) -> None:
         if not (math.isfinite(dt) and dt > 0):
@@ -171,7 +174,7 @@ class KdVSolver:
             gregory_weights(steps)
         self._modes = Modes(grid, environment.device)
         self._c = Coefficients(system, self._modes, environment)
-        self._dt, self._steps = dt, steps
+        self._dt, self._steps, self._refinement = dt, steps, refinement
         self._etdrk4: dict[int, Etdrk4Coefficients] = {}
         self._compiled = None
         if compiled and environment.device.type == "cpu":
@@ -267,7 +270,8 @@ class KdVSolver:
                 f"frame of dt={self._dt:g}, at most {MOST_STEPS}: lower dt, a "
                 "strength, the resolution or the initial amplitude"
             )
-        return accurate.ceil().clamp(min=LEAST_STEPS).to(torch.int64)
+        number = accurate.ceil().clamp(min=LEAST_STEPS).to(torch.int64)
+        return self._refinement * number
 
     def _check(self, finite: Tensor, when: str) -> None:
         if not finite.all():

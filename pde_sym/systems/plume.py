@@ -163,10 +163,16 @@ class Plume(System):
 
         return around(obstacle.pattern(grid), drawn, grid)
 
-    def solver(self, grid: PeriodicGrid, environment: "Tensor", dt: float) -> Solver:
+    def solver(
+        self,
+        grid: PeriodicGrid,
+        environment: "Tensor",
+        dt: float,
+        refinement: int = 1,
+    ) -> Solver:
         from pde_sym.systems.plume_solver import PlumeSolver
 
-        return PlumeSolver(self, grid, environment, dt)
+        return PlumeSolver(self, grid, environment, dt, refinement=refinement)
 
     def measure(
         self, state: "Tensor", grid: PeriodicGrid, environment: "Tensor"

@@ -39,6 +39,8 @@ class Box:
         nu.
     wall
         1 where the flow slips along walls, -1 where it sticks.
+    refinement
+        How many times finer the steps are than `largest_step` asks for otherwise.
     """
 
     projection: Projection
@@ -46,6 +48,7 @@ class Box:
     inflow: Tensor
     viscosity: float
     wall: float
+    refinement: int = 1
 
 
 def upwind(speed: Tensor, q: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
@@ -180,8 +183,9 @@ def largest_step(box: Box, smoke: Tensor, faces: Faces, remaining: Tensor) -> Te
     With V the largest flow out of a cell over its volume and F the largest rate at
     which the lift can raise it, ``h (V + h F) = COURANT``. Both are maxima over cells
     of sums over the axes, which turns and flips leave alone. A state that is not
-    finite allows no step at all.
+    finite allows no step at all. A refinement divides all of it.
     """
+    courant, viscous = COURANT / box.refinement, VISCOUS / box.refinement
     dx, dy = box.projection.dx, box.projection.dy
     u, v = faces.u.abs(), faces.v.abs()
     out = (u[..., 1:, :] + u[..., :-1, :]) / (2 * dx)
@@ -190,9 +194,9 @@ def largest_step(box: Box, smoke: Tensor, faces: Faces, remaining: Tensor) -> Te
     lift_x, lift_y = box.lift.abs().unbind(-3)
     pull = most * (lift_x / dx + lift_y / dy)
     speed, force = out.amax((-2, -1)), pull.amax((-2, -1))
-    root = speed + (speed**2 + 4 * COURANT * force).sqrt()
+    root = speed + (speed**2 + 4 * courant * force).sqrt()
     stiffness = 4 * box.viscosity * (1 / dx**2 + 1 / dy**2)
-    longest = torch.minimum(2 * COURANT / root, remaining)
+    longest = torch.minimum(2 * courant / root, remaining)
     if stiffness:
-        longest = longest.clamp(max=VISCOUS / stiffness)
+        longest = longest.clamp(max=viscous / stiffness)
     return torch.where(root < torch.inf, longest, 0.0)

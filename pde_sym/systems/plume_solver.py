@@ -97,6 +97,8 @@ class PlumeSolver:
         Number of steps per frame, in place of the bound.
     compiled
         Whether the compiled loops are used; by default on the CPU.
+    refinement
+        How many times finer the steps are than those that the bound asks for.
     """
 
     def __init__(
@@ -107,11 +109,13 @@ class PlumeSolver:
         dt: float,
         steps: int | None = None,
         compiled: bool | None = None,
+        refinement: int = 1,
     ) -> None:
         if not (math.isfinite(dt) and dt > 0):
             raise SimulationError(f"dt must be a positive number, got {dt}")
         self._dt, self._steps = dt, steps or 0
-        self._boxes = boxes_of(system, grid, environment)
+        boxes = boxes_of(system, grid, environment)
+        self._boxes = [replace(box, refinement=refinement) for box in boxes]
         self._fields = system.fields
         on_cpu = environment.device.type == "cpu"
         is_compiled = on_cpu if compiled is None else compiled

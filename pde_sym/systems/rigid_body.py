@@ -300,10 +300,16 @@ class RigidBody(System):
         """Return no field: a body has no environment."""
         return np.empty((0, *grid.shape))
 
-    def solver(self, grid: PeriodicGrid, environment: "Tensor", dt: float) -> Solver:
+    def solver(
+        self,
+        grid: PeriodicGrid,
+        environment: "Tensor",
+        dt: float,
+        refinement: int = 1,
+    ) -> Solver:
         from pde_sym.systems.rigid_body_solver import RigidBodySolver
 
-        return RigidBodySolver(self, grid, environment, dt)
+        return RigidBodySolver(self, grid, environment, dt, refinement=refinement)
 
     def measure(
         self,

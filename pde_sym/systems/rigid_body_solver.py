@@ -62,6 +62,8 @@ class RigidBodySolver:
         Length of a frame, in units of time.
     largest_turn
         Radians per step of the splitting; the error falls with its eighth power.
+    refinement
+        How many times finer the steps are than that.
     compiled
         Whether the loops of `pde_sym.kernels.rigid_body` run. By default they do on the
         CPU, unless a gradient is asked for; they agree with torch to round-off.
@@ -74,6 +76,7 @@ class RigidBodySolver:
         environment: Tensor,  # noqa: ARG002
         dt: float,
         largest_turn: float = LARGEST_TURN,
+        refinement: int = 1,
         compiled: bool | None = None,
     ) -> None:
         if not (math.isfinite(dt) and dt > 0):
@@ -83,6 +86,7 @@ class RigidBodySolver:
                 f"a rigid body lives on a grid of shape (1, 1, 1), got {grid.shape}"
             )
         self._system, self._dt, self._largest_turn = system, dt, largest_turn
+        self._refinement = refinement
         self._compiled = compiled
 
     def __call__(self, state: Tensor) -> Tensor:
@@ -147,7 +151,7 @@ class RigidBodySolver:
         fields = self._system.fields
         if is_free and len(fields) == 1 and not self._system.is_symmetric:
             # Nothing is integrated: Pi is exact in one part.
-            return torch.ones(len(found.momentum), dtype=torch.int64)
+            return torch.full((len(found.momentum),), self._refinement)
         limit = LARGEST_PART if is_free else self._largest_turn
         turns = self._dt * (self._speed(found) if is_free else self._unrest(found))
         # A hair below, since round sizes would sit on a power of two.
@@ -158,7 +162,7 @@ class RigidBodySolver:
                 f"trajectory {worst} turns by {float(turns[worst]):.3g} radians "
                 "in a frame: lower dt, the strengths or the angular momentum"
             )
-        return torch.exp2(steps.log2().ceil()).to(torch.int64)
+        return self._refinement * torch.exp2(steps.log2().ceil()).to(torch.int64)
 
     def _speed(self, found: Parts) -> Tensor:
         """Return a bound of the angular velocity of a free body."""

@@ -45,8 +45,8 @@ _HALF = (
     -0.60550853383003451169892108,
 )
 COMPOSITION = (*_HALF, *_HALF[-2::-1])
-"""Order 8 in 17 stages (Kahan and Li 1997; Hairer, Lubich and Wanner, Geometric
-Numerical Integration, section V.3.2)."""
+"""Order 8 in 17 stages (Kahan and Li 1997, Math. Comput. 66; Hairer, Lubich and Wanner,
+Geometric Numerical Integration, section V.3.2)."""
 
 Components = list[Tensor]
 """A vector as separate contiguous ``(batch,)``: torch then treats each trajectory alike

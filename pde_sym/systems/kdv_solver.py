@@ -136,10 +136,10 @@ class KdVSolver:
         Length of a frame, in units of time.
     steps
         Steps per frame, in place of those from the bound.
-    refinement
-        How many times finer the steps are than those that the bound asks for.
     compiled
         Whether compiled loops are used where they can be.
+    refinement
+        How many times finer the steps are than those that the bound asks for.
 
     Attributes
     ----------
@@ -164,8 +164,8 @@ class KdVSolver:
         dt: float,
         *,
         steps: int | None = None,
-        refinement: int = 1,
         compiled: bool = True,
+        refinement: int = 1,
     ) -> None:
         if not (math.isfinite(dt) and dt > 0):
             raise SimulationError(f"dt must be a positive number, got {dt}")

@@ -62,11 +62,11 @@ class RigidBodySolver:
         Length of a frame, in units of time.
     largest_turn
         Radians per step of the splitting; the error falls with its eighth power.
-    refinement
-        How many times finer the steps are than that.
     compiled
         Whether the loops of `pde_sym.kernels.rigid_body` run. By default they do on the
         CPU, unless a gradient is asked for; they agree with torch to round-off.
+    refinement
+        How many times finer the steps are than that.
     """
 
     def __init__(
@@ -76,8 +76,8 @@ class RigidBodySolver:
         environment: Tensor,  # noqa: ARG002
         dt: float,
         largest_turn: float = LARGEST_TURN,
-        refinement: int = 1,
         compiled: bool | None = None,
+        refinement: int = 1,
     ) -> None:
         if not (math.isfinite(dt) and dt > 0):
             raise SimulationError(f"dt must be a positive number, got {dt}")

@@ -110,6 +110,8 @@ class CompiledBody:
         self._closed = FreeBody(system.moments)
         own, where = system.fields.names, FIELDS.slices()
         self._channels = np.r_[tuple(where[name] for name in own)]
+        # Pi alone stands where it does among all fields, and the loops read no more.
+        self._has_more = len(own) > 1
 
     def advance(self, state: Tensor, counts: Tensor) -> tuple[Tensor, Budget]:
         """Return the state of a batch one frame later, and the budgets.
@@ -121,8 +123,10 @@ class CompiledBody:
         counts
             Steps, or parts of the closed form, per trajectory.
         """
-        full = np.zeros((len(state), FIELDS.num_channels))
-        full[:, self._channels] = state.detach().flatten(1).numpy()
+        full = np.ascontiguousarray(state.detach().flatten(1).numpy())
+        if self._has_more:
+            full = np.zeros((len(state), FIELDS.num_channels))
+            full[:, self._channels] = state.detach().flatten(1).numpy()
         if self._system.is_free:
             after, budgets = self._free(full, counts.numpy())
         else:
@@ -132,8 +136,10 @@ class CompiledBody:
         rows = torch.from_numpy(budgets.T.copy())
         changes: Budget = dict(zip(BUDGETS, rows, strict=True))
         constant = torch.zeros(len(state), dtype=torch.float64)
+        if self._has_more:
+            after = np.ascontiguousarray(after[:, self._channels])
         return (
-            torch.from_numpy(after[:, self._channels]).reshape(state.shape),
+            torch.from_numpy(after).reshape(state.shape),
             {i.name: changes.get(i.name, constant) for i in self._system.invariants},
         )
 
@@ -238,9 +244,12 @@ def _clock(plan, x, h):
 @njit(cache=True, error_model="numpy")
 def _kick(plan, x, h):
     w, b = plan.weight, plan.torque
-    x[0] += h * (b[0] + x[4] * w[2] - x[5] * w[1])
-    x[1] += h * (b[1] + x[5] * w[0] - x[3] * w[2])
-    x[2] += h * (b[2] + x[3] * w[1] - x[4] * w[0])
+    for i in range(3):
+        x[i] += h * b[i]
+    if plan.has_vertical:
+        x[0] += h * (x[4] * w[2] - x[5] * w[1])
+        x[1] += h * (x[5] * w[0] - x[3] * w[2])
+        x[2] += h * (x[3] * w[1] - x[4] * w[0])
 
 
 @njit(cache=True, error_model="numpy")

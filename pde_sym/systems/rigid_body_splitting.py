@@ -48,6 +48,8 @@ COMPOSITION = (*_HALF, *_HALF[-2::-1])
 """Order 8 in 17 stages (Kahan and Li 1997, Math. Comput. 66; Hairer, Lubich and Wanner,
 Geometric Numerical Integration, section V.3.2)."""
 
+Flow = Callable[[float], None]
+"""Advances by a time, in place."""
 Components = list[Tensor]
 """A vector as separate contiguous ``(batch,)``: torch then treats each trajectory alike
 whatever its place in the batch."""
@@ -87,12 +89,16 @@ class _Flow:
         self._friction = system.strength(Friction)
         self._bracket = system.strength(DoubleBracket)
         self._middle = sorted(system.moments)[1]
-        self._flows = self._active()
+        turns = self._turns()
+        self._outer = self._others() + turns[:-1]
+        self._inner = turns[-1:]
+        if self._gamma or self._q:
+            # Of a sphere, which commutes with every turn about an axis.
+            self._inner.append(self._roll)
 
-    def _active(self) -> list[Callable[[float], None]]:
-        """Return the flows that do anything, the outermost first."""
-        beats = self._system.strength(InertiaModulation) > 0
-        flows: list[Callable[[float], None]] = []
+    def _others(self) -> list[Flow]:
+        """Return the flows beside the turns that do anything, the outermost first."""
+        flows: list[Flow] = []
         if self._phase:
             flows.append(self._clock)
         if any(self._torque) or any(self._weight):
@@ -103,20 +109,23 @@ class _Flow:
             flows.append(self._bend)
         if any(self._rotor):
             flows.append(self._turn_back)
-        for axis, moment in enumerate(self._system.moments):
-            if moment != self._middle or (axis == 0 and beats):
-                flows.append(self._turn_about(axis))
-        if self._gamma or self._q:
-            flows.append(self._roll)
         return flows
+
+    def _turns(self) -> list[Flow]:
+        beats = self._system.strength(InertiaModulation) > 0
+        return [
+            self._turn_about(axis)
+            for axis, moment in enumerate(self._system.moments)
+            if moment != self._middle or (axis == 0 and beats)
+        ]
 
     def stage(self, h: float) -> None:
         """Advance by the symmetric product of the flows, of order 2."""
-        *outer, innermost = self._flows
-        for flow in outer:
+        for flow in self._outer:
             flow(h / 2)
-        innermost(h)
-        for flow in reversed(outer):
+        for flow in self._inner:
+            flow(h)
+        for flow in reversed(self._outer):
             flow(h / 2)
 
     def parts(self) -> Parts:
@@ -204,7 +213,7 @@ class _Flow:
                 *(w * s[i] + c * v[i] + mixed[i] for i in range(3)),
             ]
 
-    def _turn_about(self, axis: int) -> Callable[[float], None]:
+    def _turn_about(self, axis: int) -> Flow:
         """Return the turn of the frame about an axis by ``h c_i Pi_i``."""
         i, j, k = axis, (axis + 1) % 3, (axis + 2) % 3
 

@@ -151,7 +151,8 @@ class RigidBodySolver:
         fields = self._system.fields
         if is_free and len(fields) == 1 and not self._system.is_symmetric:
             # Nothing is integrated: Pi is exact in one part.
-            return torch.full((len(found.momentum),), self._refinement)
+            one = torch.ones_like(found.momentum[:, 0], dtype=torch.int64)
+            return self._refinement * one
         limit = LARGEST_PART if is_free else self._largest_turn
         turns = self._dt * (self._speed(found) if is_free else self._unrest(found))
         # A hair below, since round sizes would sit on a power of two.

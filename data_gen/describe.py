@@ -4,6 +4,8 @@ The data defect of a symmetry g is measured on the solver Phi over one frame, fr
 stored initial states and in their environment:
 
     || Phi(g u) - g Phi(u) || / || Phi(u) ||,   mean over trajectories.
+
+Time error and spectral tail of each field are those of `data_gen.accuracy`.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data_gen.accuracy import accuracy
 from data_gen.recipes import Recipe, read_recipe
 from data_gen.shards import one_thread
 from pde_sym.diagnostics import Action, Defect, defects
@@ -65,6 +68,7 @@ def describe(folder: Path) -> dict[str, Any]:
     with progress("reading", len(manifest.shards), "files") as finished:
         shards = _load(folder, manifest, finished)
         fields, invariants = _measure(shards, recipe)
+    split = next(s for s in (Split.TEST, Split.TRAIN) if manifest.of(s))
     return {
         "path": str(folder),
         "system": system.kind,
@@ -91,6 +95,7 @@ def describe(folder: Path) -> dict[str, Any]:
             p.value for p in system.intact_properties - system.properties
         ),
         "defect": data_defect(folder, manifest, recipe),
+        "accuracy": accuracy(recipe, split, manifest.counts[split]),
     }
 
 
@@ -222,10 +227,21 @@ def _show(report: dict[str, Any]) -> None:
     )
     for line in (*report["equation"], f"breaking: {strengths or 'none'}"):
         console.print(f"  {line}", highlight=False, markup=False)
-    fields = table("fields", "field", "unit", "min", "max", "change per frame")
+    fields = table(
+        "fields",
+        "field",
+        "unit",
+        "min",
+        "max",
+        "change per frame",
+        "time error",
+        "tail",
+    )
     for name, row in report["fields"].items():
         numbers = (f"{row[key]:.4g}" for key in ("min", "max", "change"))
-        fields.add_row(name, row["unit"], *numbers)
+        exact = report["accuracy"].get(name, {"error": None, "tail": None})
+        errors = ("" if e is None else f"{e:.1e}" for e in exact.values())
+        fields.add_row(name, row["unit"], *numbers, *errors)
     invariants = table("invariants", "name", "unit", "largest drift", "budget residual")
     for name, row in report["invariants"].items():
         invariants.add_row(

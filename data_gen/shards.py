@@ -9,7 +9,7 @@ import torch
 from data_gen.recipes import Recipe
 from pde_sym.errors import SimulationError
 from pde_sym.seeds import Split, Stream, generator, shared_generator
-from pde_sym.simulate import simulate
+from pde_sym.simulate import Trajectories, simulate
 from pde_sym.store import Shard
 from pde_sym.systems import System
 from pde_sym.systems.ensemble import PREFIX
@@ -27,28 +27,9 @@ def make_shard(recipe: Recipe, split: Split, start: int, count: int) -> Shard:
     """
     indices, source = range(start, start + count), recipe.source(split)
     first = recipe.first_frame(split)
-    initial = np.stack(
-        [
-            recipe.system.sample_initial(
-                recipe.law,
-                recipe.grid,
-                generator(recipe.seed, source, i, Stream.INITIAL),
-                i,
-            )
-            for i in indices
-        ]
-    )
-    environment = _environment(recipe, source, indices)
+    initial, environment = beginning(recipe, source, indices)
     try:
-        with one_thread():
-            result = simulate(
-                recipe.dynamics,
-                recipe.grid,
-                torch.from_numpy(initial),
-                torch.from_numpy(environment),
-                dt=recipe.frame_spacing,
-                num_frames=first + recipe.frames,
-            )
+        result = integrate(recipe, initial, environment, first + recipe.frames)
     except SimulationError as error:
         raise SimulationError(
             f"{split} trajectories {start} to {start + count - 1}: {error}"
@@ -77,6 +58,42 @@ def make_shard(recipe: Recipe, split: Split, start: int, count: int) -> Shard:
         system=recipe.system.kind,
         config=recipe.model_dump(mode="json"),
     )
+
+
+def beginning(
+    recipe: Recipe, source: Split, indices: range
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the initial states and the environments of some trajectories."""
+    drawn = [
+        recipe.system.sample_initial(
+            recipe.law,
+            recipe.grid,
+            generator(recipe.seed, source, i, Stream.INITIAL),
+            i,
+        )
+        for i in indices
+    ]
+    return np.stack(drawn), _environment(recipe, source, indices)
+
+
+def integrate(
+    recipe: Recipe,
+    initial: np.ndarray,
+    environment: np.ndarray,
+    frames: int,
+    refinement: int = 1,
+) -> Trajectories:
+    """Return trajectories of so many frames from their beginning."""
+    with one_thread():
+        return simulate(
+            recipe.dynamics,
+            recipe.grid,
+            torch.from_numpy(initial),
+            torch.from_numpy(environment),
+            dt=recipe.frame_spacing,
+            num_frames=frames,
+            refinement=refinement,
+        )
 
 
 def scalars_of(recipe: Recipe) -> dict[str, float]:

@@ -291,6 +291,34 @@ def _norm(states: Tensor) -> Tensor:
     return torch.linalg.vector_norm(states.flatten(1), dim=1)
 
 
+def spectral_tail(states: Tensor, grid: PeriodicGrid, kept: float) -> Tensor:
+    """Return the part of the variance that is in the last tenth of the modes.
+
+    ``sum_m |u_m|^2 / sum_n |u_n|^2`` over ``0.9 kept < 2 max_i |m_i| / N_i`` and over
+    all n but 0, summed over channels.
+
+    Parameters
+    ----------
+    states
+        ``(.., channels, *grid.shape)`` on a torus.
+    kept
+        Part of the modes that the states may have, `System.kept_modes`.
+
+    Returns
+    -------
+    Tensor
+        ``(..)``; 0 for states that are uniform.
+    """
+    axes = tuple(range(-grid.num_axes, 0))
+    power = torch.fft.fftn(states.double(), dim=axes).abs().square()
+    ranks = [2 * torch.fft.fftfreq(n, dtype=torch.float64).abs() for n in grid.shape]
+    rank = torch.stack(torch.meshgrid(*ranks, indexing="ij")).amax(0)
+    over = (-grid.num_axes - 1, *axes)
+    total = (power * (rank > 0)).sum(over)
+    last = (power * (rank > 0.9 * kept)).sum(over)
+    return torch.where(total > 0, last / total, 0.0)
+
+
 def in_batches(step: Callable[[Tensor], Tensor], size: int) -> Step:
     """Return `step` applied to at most `size` states at a time."""
 

@@ -136,6 +136,8 @@ class System(Frozen, abc.ABC):
     """Points per axis."""
     default_length: ClassVar[float] = 1.0
     """Side of the box."""
+    kept_modes: ClassVar[float] = 1.0
+    """Part of the Fourier modes along each axis that a state keeps."""
     initial_laws: ClassVar[tuple[type[InitialLaw], ...]]
     """The laws that initial states may be drawn from, the default first."""
     symmetries: ClassVar[tuple[str, ...]]

@@ -88,6 +88,7 @@ class FlowSystem(System):
     default_dt: ClassVar[float] = 0.02
     """Frame spacing on a box of length 1 with rms speed 1: frames differ by 2 to 15 %,
     and a fluid particle crosses the box in 50 of them."""
+    kept_modes: ClassVar[float] = 2 / 3
     intact_properties: ClassVar[frozenset[FlowProperty]] = frozenset(  # type: ignore
         FlowProperty
     )

@@ -87,6 +87,7 @@ class KdV(System):
     """Frame spacing: frames of the default law differ by 2 to 11 %."""
     default_resolution: ClassVar[int] = 256
     default_length: ClassVar[float] = 64.0
+    kept_modes: ClassVar[float] = 2 / 3
     initial_laws: ClassVar[tuple[type[InitialLaw], ...]] = (
         RandomWaves,
         RandomSolitons,

@@ -1,0 +1,88 @@
+"""Time error and spectral tail of data at default settings, and of worse data."""
+
+import pytest
+import torch
+
+from data_gen.accuracy import accuracy
+from data_gen.recipes import Recipe, resolve
+from pde_sym.diagnostics import spectral_tail
+from pde_sym.grid import PeriodicGrid
+from pde_sym.seeds import Split
+from pde_sym.systems import SYSTEMS, flow_solver
+from pde_sym.systems.base import System
+
+FRAMES = 50
+TIME_ERROR = {"plume": 1e-3}
+"""Larger than 1e-6 where limiters act."""
+
+
+def kind_of(system: type[System]) -> str:
+    return system.model_fields["kind"].default
+
+
+def recipe(system: str, **options: object) -> Recipe:
+    return resolve(system, options={"frames": FRAMES, **options})
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=kind_of)
+def test_every_frame_at_default_settings(system: type[System]) -> None:
+    name = kind_of(system)
+    found = accuracy(recipe(name), Split.TEST, 2)
+    assert list(found) == list(system.model_validate({}).fields.prognostic().names)
+    for row in found.values():
+        assert row["error"] <= TIME_ERROR.get(name, 1e-6)
+        if name in {"rigid_body", "plume"}:
+            assert row["tail"] is None
+        else:
+            assert row["tail"] <= 1e-8
+
+
+def test_long_steps_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = accuracy(recipe("flow"), Split.TEST, 1)["velocity"]["error"]
+    for name in ("STRAIN", "COURANT"):
+        monkeypatch.setattr(flow_solver, name, 3 * getattr(flow_solver, name))
+    long = accuracy(recipe("flow"), Split.TEST, 1)["velocity"]["error"]
+    # Order 4 makes it 81 times as large.
+    assert 30 * usual < long < 200 * usual
+
+
+def test_coarse_grids_are_seen() -> None:
+    found = accuracy(recipe("flow", resolution=20), Split.TEST, 1)
+    assert found["velocity"]["tail"] > 1e-6
+
+
+def test_splits_by_time_are_measured_where_they_are() -> None:
+    early, late = (
+        accuracy(recipe("kdv", split_by="time", frames=8, gap=60), split, 1)["u"]
+        for split in (Split.TRAIN, Split.TEST)
+    )
+    assert 2 * early["error"] < late["error"]
+
+
+def test_the_tail_of_a_known_spectrum() -> None:
+    """Of 64 points, 32 is the last mode and 28.8 nine tenths of it."""
+    grid = PeriodicGrid(shape=(64,), lengths=(2 * torch.pi,))
+    x = torch.from_numpy(grid.coordinates(0))
+
+    def tail(wavenumber: int, kept: float = 1.0) -> float:
+        u = 5 + torch.cos(2 * x) + 1e-3 * torch.cos(wavenumber * x)
+        return float(spectral_tail(u[None], grid, kept))
+
+    assert tail(29) == pytest.approx(1e-6, rel=1e-5)
+    assert tail(28) < 1e-25
+    # Of two thirds, 21 is the last, and 19.2 nine tenths of them.
+    assert tail(20, 2 / 3) == pytest.approx(1e-6, rel=1e-5)
+    assert tail(19, 2 / 3) < 1e-25
+    flat = torch.ones(1, 64, dtype=torch.float64)
+    assert float(spectral_tail(flat, grid, 1.0)) == 0
+
+
+def test_the_tail_counts_both_axes_and_all_channels() -> None:
+    grid = PeriodicGrid.square(32)
+    x, y = (2 * torch.pi * torch.from_numpy(c) for c in grid.mesh())
+    smooth, rough = torch.cos(x) + torch.cos(y), torch.cos(x + 15 * y)
+    state = torch.stack([smooth, 1e-2 * rough])
+    expected = 1e-4 * 0.5 / (1 + 1e-4 * 0.5)
+    assert float(spectral_tail(state, grid, 1.0)) == pytest.approx(expected, rel=1e-9)
+    both = spectral_tail(torch.stack([state, state.flip(0)]), grid, 1.0)
+    assert both.shape == (2,)

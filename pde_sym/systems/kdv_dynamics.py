@@ -23,7 +23,7 @@ from pde_sym.systems.kdv_terms import Modulation
 
 ADVECTIVE_STEP = 0.25
 """Largest ``6 h k_max sum |w_k|``: accuracy."""
-DISPERSIVE_STEP = 1.0
+DISPERSIVE_STEP = 2.0
 """Largest step times the rate of the explicit stiff terms: accuracy."""
 STABLE_STEP = 2.8
 """Largest step times all explicit rates: stability, as of Runge and Kutta's method."""
@@ -182,7 +182,10 @@ class Coefficients:
             third = third + total("width")
         turns = self.numbers().get("frequency", 0.0)
         advective, dispersive = dt * (top * speed + turns), dt * third * top**3
-        accurate = advective / ADVECTIVE_STEP + dispersive / DISPERSIVE_STEP
+        # Short waves of k^2 = 1 / kawahara keep up with long ones and feed on them.
+        resonance = 1 + 3 * min(1.0, eps("kawahara", 0.0) * top**2)
+        accurate = resonance * advective / ADVECTIVE_STEP
+        accurate = accurate + dispersive / DISPERSIVE_STEP
         return accurate, (advective + dispersive) / STABLE_STEP
 
     def budget_points(self) -> int:

@@ -38,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--problem",
         action="append",
         metavar="NAME",
-        help="only this problem; repeats (kdv, flow-64, flow-128, heat, rigid-body)",
+        help="only this problem, of kdv, flow-64, flow-128, heat, rigid-body, plume; "
+        "repeats",
     )
     parser.add_argument(
         "--python",
@@ -144,8 +145,9 @@ def _processes(
             raise RuntimeError(f"more than {TIMEOUT:g} s") from None
         if process.returncode:
             lines = err.strip().splitlines() or ["no message"]
-            missing = "No module named" in lines[-1]
-            raise RuntimeError("not installed" if missing else lines[-1][:120])
+            named = [line for line in lines if "Error: " in line] or lines
+            missing = "No module named" in named[-1]
+            raise RuntimeError("not installed" if missing else named[-1][:40])
         results.append(
             [json.loads(line) for line in out.splitlines() if line[:1] == "{"]
         )

@@ -1,5 +1,6 @@
 """The problems that solvers are compared on, with their exact or refined solutions."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from experiments.peers import pde_sym_plume
 from pde_sym.systems.flow import Flow
 from pde_sym.systems.flow_initial import RandomVorticity
 from pde_sym.systems.flow_solver import FlowSolver
@@ -161,10 +163,37 @@ def rigid_body(batch: int = 1000) -> Contest:
     )
 
 
+def plume(batch: int = 4) -> Contest:
+    """Smoke that rises from an inflow in a closed box, 20 frames from rest.
+
+    Codes discretise it differently: their errors are no errors, steps per second are
+    what is compared. Ours takes as many steps within a frame as it needs.
+    """
+    inflow = {"kind": "inflow", "strength": 0.2, "y": 0.125, "radius": 0.0625}
+    terms = [inflow, {"kind": "buoyancy_direction", "strength": 0.1}]
+    initial = np.zeros((batch, 3, 64, 64))
+    arrays = {
+        "system": "plume",
+        "plume": json.dumps({"breaking": terms}),
+        "initial": initial,
+        "length": 64.0,
+        "end": 20.0,
+        "reference": np.zeros((batch, 64, 64)),
+    }
+    problem = {key: np.asarray(value) for key, value in arrays.items()}
+    advance, _ = pde_sym_plume(problem, 1.0)
+    return Contest(
+        "plume in a box, 64 x 64 cells",
+        {**arrays, "reference": advance()},
+        {"": (1.0,)},
+    )
+
+
 CONTESTS: dict[str, Callable[[], Contest]] = {
     "kdv": kdv,
     "flow-64": lambda: flow(64),
     "flow-128": lambda: flow(128),
     "heat": heat,
     "rigid-body": rigid_body,
+    "plume": plume,
 }

@@ -105,6 +105,29 @@ def pde_sym_rigid_body(problem: Problem, dt: float) -> tuple[Advance, int]:
     return advance, steps
 
 
+def pde_sym_plume(problem: Problem, dt: float) -> tuple[Advance, int]:
+    import torch
+
+    from pde_sym.systems.plume import Plume
+
+    torch.set_num_threads(1)
+    system = Plume.parse(json.loads(str(problem["plume"])), where="problem")
+    initial = torch.from_numpy(problem["initial"])
+    length = float(problem["length"])
+    grid = Plume.grid(initial.shape[-1], length)
+    drawn = system.sample_environment(grid, np.random.default_rng(0))
+    solver = system.solver(grid, torch.from_numpy(drawn)[None], dt)
+    steps = round(float(problem["end"]) / dt)
+
+    def advance() -> Array:
+        state = initial
+        for _ in range(steps):
+            state = solver(state)
+        return state[:, 0].numpy()
+
+    return advance, steps
+
+
 def exponax_kdv(problem: Problem, dt: float) -> tuple[Advance, int]:
     import exponax as ex
 
@@ -198,7 +221,7 @@ def phiflow_plume(problem: Problem, dt: float) -> tuple[Advance, int]:
     from phi.jax import flow as phi
 
     phi.math.set_global_precision(64)
-    n, batch = int(problem["resolution"]), int(problem["batch"])
+    batch, _, n, _ = problem["initial"].shape
     steps = round(float(problem["end"]) / dt)
     box = {"x": n, "y": n, "bounds": phi.Box(x=float(n), y=float(n))}
     inflow = phi.resample(
@@ -207,8 +230,7 @@ def phiflow_plume(problem: Problem, dt: float) -> tuple[Advance, int]:
     many = phi.batch(b=batch)
     solve = phi.Solve("CG", 1e-5, x0=None)
 
-    @phi.jit_compile
-    def step(v: Any, s: Any) -> Any:
+    def plain(v: Any, s: Any) -> Any:
         s = phi.advect.mac_cormack(s, v, dt) + 0.2 * dt * inflow
         buoyancy = (s * (0, 0.1)).at(v)
         v = phi.advect.semi_lagrangian(v, v, dt) + buoyancy * dt
@@ -217,6 +239,9 @@ def phiflow_plume(problem: Problem, dt: float) -> tuple[Advance, int]:
 
     zero = phi.math.zeros(many)
     start = phi.StaggeredGrid(0, 0, **box) + zero, phi.CenteredGrid(0, 0, **box) + zero
+    # Compiled at once, it keeps tracers in its caches.
+    plain(*start)
+    step = phi.jit_compile(plain)
 
     def advance() -> Array:
         v, s = start
@@ -274,6 +299,7 @@ def diffrax_rigid_body(problem: Problem, tolerance: float) -> tuple[Advance, int
 
 SOLVERS: dict[str, dict[str, Callable[[Problem, float], tuple[Advance, int]]]] = {
     "pde_sym": {
+        "plume": pde_sym_plume,
         "kdv": pde_sym_kdv,
         "flow": pde_sym_flow,
         "heat": pde_sym_heat,

@@ -25,16 +25,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 def describe(system: type[System]) -> dict[str, Any]:
     """Return everything a system says of itself, as plain values."""
-    intact = system.intact_properties
     return {
         "system": system.model_fields["kind"].default,
         "equation": system.equation,
         "symmetries": list(system.symmetries),
         "on_the_grid": system.model_validate({}).survivors.name,
-        "properties": sorted(intact),
+        "properties": sorted(system.intact_properties),
         "invariants": {i.name: f"{i.meaning} [{i.unit}]" for i in system.invariants},
         "initial": [_describe_law(law) for law in system.initial_laws],
-        "breaking": [_describe_term(term, intact) for term in system.terms],
+        "breaking": [_describe_term(term, system) for term in system.terms],
     }
 
 
@@ -54,12 +53,13 @@ def _settings(kind: type[Frozen]) -> dict[str, str]:
     }
 
 
-def _describe_term(kind: type[BreakingTerm], intact: frozenset[str]) -> dict[str, Any]:
-    term = kind.model_validate({})
+def _describe_term(kind: type[BreakingTerm], system: type[System]) -> dict[str, Any]:
+    term, intact = kind.model_validate({}), system.intact_properties
+    symmetries: Any = system.model_validate({}).survivors
     return {
         "name": term.kind,
         "equation": kind.equation,
-        "leaves": term.survivors.name,
+        "leaves": (symmetries & term.survivors).name,
         "breaks": sorted(term.breaks),
         "keeps": sorted(intact - term.breaks),
         "settings": _settings(kind),

@@ -9,7 +9,7 @@ import pytest
 
 from experiments.__main__ import main
 from experiments.bench import compete, time_at_error
-from experiments.contests import flow, heat, kdv, rigid_body
+from experiments.contests import flow, heat, kdv, plume, rigid_body
 from experiments.peers import SOLVERS, measure
 
 
@@ -29,7 +29,13 @@ def test_time_at_an_error_lies_on_the_line_between_two_settings() -> None:
 
 @pytest.mark.parametrize(
     ("contest", "order"),
-    [(kdv(2), 4), (flow(32, batch=2), 4), (heat(1), None), (rigid_body(5), None)],
+    [
+        (kdv(2), 4),
+        (flow(32, batch=2), 4),
+        (heat(1), None),
+        (rigid_body(5), None),
+        (plume(1), None),
+    ],
     ids=lambda value: getattr(value, "name", None),
 )
 def test_our_solvers_reach_the_reference(contest, order) -> None:

@@ -1,4 +1,4 @@
-"""The comparison of solvers: its problems, its arithmetic and what it says of others."""
+"""The comparison of solvers: problems, arithmetic, and what it says of others."""
 
 import json
 import sys

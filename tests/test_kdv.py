@@ -1,4 +1,4 @@
-"""The KdV solver against exact solutions and symmetries, the laws, and bad input."""
+"""The KdV solver against exact solutions and symmetries, and bad input."""
 
 import numpy as np
 import pytest

@@ -12,8 +12,6 @@ from pde_sym.systems import SYSTEMS, flow_solver
 from pde_sym.systems.base import System
 
 FRAMES = 50
-TIME_ERROR = {"plume": 1e-3}
-"""Larger than 1e-6 where limiters act."""
 
 
 def kind_of(system: type[System]) -> str:
@@ -30,7 +28,7 @@ def test_every_frame_at_default_settings(system: type[System]) -> None:
     found = accuracy(recipe(name), Split.TEST, 2)
     assert list(found) == list(system.model_validate({}).fields.prognostic().names)
     for row in found.values():
-        assert row["error"] <= TIME_ERROR.get(name, 1e-6)
+        assert row["error"] <= 1e-6
         if name in {"rigid_body", "plume"}:
             assert row["tail"] is None
         else:

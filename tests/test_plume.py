@@ -213,7 +213,7 @@ def test_too_long_a_step_leaves_the_bounds() -> None:
     turned, d = w.mirrored, GRID.spacing[0]
     rate = smoke_rate(s, w.u, d) + smoke_rate(s.T, turned.u, d).T
     longest = COURANT * d / float(out.max())
-    for factor, kept in ((1.0, True), (4.0, False)):
+    for factor, kept in ((1.0, True), (40.0, False)):
         after = s + factor * longest * rate
         assert bool(((after >= -1e-13) & (after <= 1 + 1e-13)).all()) is kept
 

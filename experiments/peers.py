@@ -182,6 +182,32 @@ def jax_cfd_flow(problem: Problem, dt: float) -> tuple[Advance, int]:
     return lambda: np.fft.irfftn(np.asarray(run(start)), axes=(1, 2)), steps
 
 
+def torch_cfd_flow(problem: Problem, dt: float) -> tuple[Advance, int]:
+    import torch
+    from torch_cfd.grids import Grid
+    from torch_cfd.spectral import NavierStokes2DSpectral, RK4CrankNicolsonStepper
+
+    torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)
+    length, n = float(problem["length"]), problem["initial"].shape[-1]
+    grid = Grid(shape=(n, n), domain=((0, length), (0, length)))
+    model = NavierStokes2DSpectral(
+        float(problem["viscosity"]),
+        grid,
+        smooth=True,
+        step_fn=RK4CrankNicolsonStepper(),
+    ).double()
+    steps = round(float(problem["end"]) / dt)
+    start = torch.fft.rfft2(torch.from_numpy(problem["initial"]))
+
+    def advance() -> Array:
+        with torch.no_grad():
+            found, _ = model(start, dt, steps=steps)
+        return torch.fft.irfft2(found).numpy()
+
+    return advance, steps
+
+
 def py_pde_kdv(problem: Problem, dt: float) -> tuple[Advance, int]:
     import pde
 
@@ -307,6 +333,7 @@ SOLVERS: dict[str, dict[str, Callable[[Problem, float], tuple[Advance, int]]]] =
     },
     "exponax": {"kdv": exponax_kdv, "flow": exponax_flow},
     "jax-cfd": {"flow": jax_cfd_flow},
+    "torch-cfd": {"flow": torch_cfd_flow},
     "py-pde": {"kdv": py_pde_kdv, "heat": py_pde_heat},
     "phiflow": {"plume": phiflow_plume},
     "torchdiffeq": {"rigid_body": torchdiffeq_rigid_body},

@@ -89,18 +89,20 @@ def pde_sym_heat(problem: Problem, dt: float) -> tuple[Advance, int]:
 def pde_sym_rigid_body(problem: Problem, dt: float) -> tuple[Advance, int]:
     import torch
 
-    from pde_sym.systems.rigid_body_exact import free_motion
+    from pde_sym.systems.rigid_body import RigidBody
 
     torch.set_num_threads(1)
-    momentum = torch.from_numpy(problem["initial"])
-    inertia = torch.from_numpy(problem["inertia"])
+    initial = torch.from_numpy(problem["initial"])[:, :, None, None, None]
+    body = RigidBody(inertia=tuple(problem["inertia"].tolist()))
+    grid = RigidBody.grid(1, 1.0)
+    solver = body.solver(grid, torch.empty(1, 0, *grid.shape), dt)
     steps = round(float(problem["end"]) / dt)
 
     def advance() -> Array:
-        pi = momentum
+        state = initial
         for _ in range(steps):
-            pi = free_motion(pi, inertia, torch.tensor(dt, dtype=torch.float64))
-        return pi.numpy()
+            state = solver(state)
+        return state[:, :, 0, 0, 0].numpy()
 
     return advance, steps
 
@@ -133,7 +135,7 @@ def exponax_kdv(problem: Problem, dt: float) -> tuple[Advance, int]:
 
     stepper = ex.stepper.KortewegDeVries(
         1, float(problem["length"]), problem["initial"].shape[-1], dt,
-        convection_scale=6.0, dispersivity=-1.0, hyper_diffusivity=0.0, order=4,
+        convection_scale=6.0, dispersivity=1.0, hyper_diffusivity=0.0, order=4,
     )  # fmt: skip
     return _exponax(stepper, problem["initial"][:, None], problem, dt)
 
@@ -318,7 +320,7 @@ def diffrax_rigid_body(problem: Problem, tolerance: float) -> tuple[Advance, int
             max_steps=100_000,
         ).ys  # fmt: skip
 
-    run = jax.jit(jax.vmap(one))
+    run = jax.jit(jax.vmap(one, in_axes=(0, None)))
     data = jnp.asarray(problem["initial"]), jnp.asarray(problem["inertia"])
     return lambda: np.asarray(run(*data))[:, -1], frames - 1
 

@@ -13,16 +13,8 @@ from types import FrameType
 from typing import Any
 
 from data_gen.build import build
-from data_gen.recipes import (
-    GIB,
-    NAMED,
-    Caps,
-    Recipe,
-    check_cost,
-    estimate,
-    named,
-    resolve,
-)
+from data_gen.cost import GIB, Caps, check_cost, estimate
+from data_gen.recipes import NAMED, Recipe, named, resolve
 from pde_sym.config import canonical_json
 from pde_sym.errors import InputError
 from pde_sym.progress import progress

@@ -9,7 +9,8 @@ from helpers import drawn_states
 from torch import Tensor
 
 from data_gen.build import build
-from data_gen.recipes import Recipe, estimate, resolve
+from data_gen.cost import estimate
+from data_gen.recipes import Recipe, resolve
 from data_gen.shards import make_shard
 from data_gen.verify import verify
 from pde_sym.dataset import TrajectoryDataset

@@ -19,14 +19,8 @@ from test_store_folder import ROOT, counts, recipe, trajectories
 
 from data_gen import describe, generate, verify
 from data_gen.build import build
-from data_gen.recipes import (
-    Caps,
-    check_cost,
-    estimate,
-    read_recipe,
-    resolve,
-    term_classes,
-)
+from data_gen.cost import Caps, check_cost, estimate
+from data_gen.recipes import read_recipe, resolve, term_classes
 from data_gen.shards import make_shard
 from pde_sym.errors import DataError, InputError, SimulationError
 from pde_sym.seeds import Split

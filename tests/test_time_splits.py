@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from data_gen.build import build
-from data_gen.recipes import Recipe, estimate, resolve
+from data_gen.cost import estimate
+from data_gen.recipes import Recipe, resolve
 from data_gen.shards import make_shard
 from data_gen.verify import verify
 from pde_sym.dataset import TrajectoryDataset

@@ -161,6 +161,7 @@ def test_sources_of_a_recipe(tmp_path: Path) -> None:
         {"frames": 9, "dt": None, "resolution": 16},
     )
     assert (asked.seed, asked.frames, asked.length) == (5, 9, 2.0)
+    assert isinstance(asked.system, Heat)
     assert asked.system.conductivity == 2.0
     assert [t.kind for t in asked.system.breaking] == ["bubbles", "sink"]
     assert asked.system.breaking[0].model_dump(include={"strength", "count"}) == {

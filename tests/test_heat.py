@@ -30,9 +30,9 @@ from pde_sym.systems.heat_terms import (
     Nonlinear,
     Sink,
     Source,
-    bump,
     disk_fraction,
 )
+from pde_sym.systems.patterns import bump
 
 Array = NDArray[np.float64]
 

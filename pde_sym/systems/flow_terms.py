@@ -13,10 +13,10 @@ from pydantic import Field
 from pde_sym.arrays import ArrayFile
 from pde_sym.errors import InputError
 from pde_sym.grid import PeriodicGrid
-from pde_sym.groups import FULL, GroupElement, Subgroup, point_group
+from pde_sym.groups import FULL, Subgroup, point_group
 from pde_sym.initial_conditions import RandomField
 from pde_sym.systems.base import BreakingTerm
-from pde_sym.systems.heat_terms import _exact_cosine, _own_pattern, bump
+from pde_sym.systems.patterns import bump, direction_of, fixing, own_pattern
 
 Array = NDArray[np.float64]
 
@@ -69,12 +69,12 @@ class Beta(FlowTerm):
 
     @property
     def direction(self) -> tuple[float, float]:
-        return _direction(self.angle)
+        return direction_of(self.angle)
 
     @property
     def survivors(self) -> Subgroup:
         # The parameter is a pseudoscalar: a flip that turns g round keeps it.
-        return Subgroup.of("xy", _fixing(self.direction, pseudo=True))
+        return Subgroup.of("xy", fixing(self.direction, pseudo=True))
 
 
 class Drag(FlowTerm):
@@ -161,7 +161,7 @@ class Topography(FlowTerm):
     def pattern(self, grid: PeriodicGrid, generator: np.random.Generator) -> Array:
         """Return h."""
         if self.field is not None:
-            values = _own_pattern(self.kind, self.field, grid)
+            values = own_pattern(self.kind, self.field, grid)
         elif self.profile == "random":
             law = RandomField(modes=self.modes, offset=0.0)
             values = law.sample(grid, generator)[0]
@@ -187,11 +187,11 @@ class MeanFlow(FlowTerm):
 
     @property
     def direction(self) -> tuple[float, float]:
-        return _direction(self.angle)
+        return direction_of(self.angle)
 
     @property
     def survivors(self) -> Subgroup:
-        return Subgroup.of("xy", _fixing(self.direction))
+        return Subgroup.of("xy", fixing(self.direction))
 
 
 class Viscosity(FlowTerm):
@@ -220,7 +220,7 @@ class Viscosity(FlowTerm):
         """Return g."""
         if self.field is None:
             return bump(grid, sharpness=2.0)
-        return _own_pattern(self.kind, self.field, grid)
+        return own_pattern(self.kind, self.field, grid)
 
 
 class Obstacle(FlowTerm):
@@ -261,7 +261,7 @@ class Obstacle(FlowTerm):
             When the mask leaves [0, 1] or no free fluid.
         """
         if self.field is not None:
-            mask = _own_pattern(self.kind, self.field, grid)
+            mask = own_pattern(self.kind, self.field, grid)
             if mask.min() < 0 or mask.max() > 1:
                 raise InputError(
                     f"obstacle.field: expected 0 <= chi <= 1, got {mask.min():g} to "
@@ -299,28 +299,12 @@ class Buoyancy(FlowTerm):
 
     @property
     def direction(self) -> tuple[float, float]:
-        return _direction(self.angle)
+        return direction_of(self.angle)
 
     @property
     def survivors(self) -> Subgroup:
-        return Subgroup.of("xy", _fixing(self.direction))
+        return Subgroup.of("xy", fixing(self.direction))
 
     @property
     def breaks(self) -> frozenset[FlowProperty]:  # type: ignore[override]
         return _BUDGETS | {FlowProperty.MOMENTUM}
-
-
-def _direction(angle: float) -> tuple[float, float]:
-    return _exact_cosine(angle), _exact_cosine(angle - 90.0)
-
-
-def _fixing(vector: tuple[float, float], pseudo: bool = False) -> list[GroupElement]:
-    """Return the elements of D4 that fix a vector, or a pseudovector."""
-    x, y = vector
-    kept = []
-    for g in point_group("D4"):
-        (a, b), (c, d) = g.matrix
-        sign = g.determinant if pseudo else 1
-        if abs(sign * (a * x + b * y) - x) + abs(sign * (c * x + d * y) - y) < 1e-9:
-            kept.append(g)
-    return kept

@@ -12,6 +12,7 @@ from pde_sym.errors import InputError
 from pde_sym.grid import PeriodicGrid
 from pde_sym.groups import FULL, GroupElement, Subgroup, point_group
 from pde_sym.systems.base import BreakingTerm, Property
+from pde_sym.systems.patterns import bump, direction_of, exact_cosine, own_pattern
 
 Array = NDArray[np.float64]
 
@@ -51,7 +52,7 @@ class Bubbles(BreakingTerm):
     def pattern(self, grid: PeriodicGrid, generator: np.random.Generator) -> Array:
         """Return g: the fraction of each cell that is covered by disks."""
         if self.field is not None:
-            return _own_pattern(self.kind, self.field, grid)
+            return own_pattern(self.kind, self.field, grid)
         if self.largest < self.smallest:
             raise InputError(
                 f"bubbles: largest={self.largest} is below smallest={self.smallest}"
@@ -96,12 +97,12 @@ class Anisotropy(BreakingTerm):
     @property
     def along(self) -> float:
         """``cos(2 angle)``, exactly 0 and +-1 at multiples of 45 degrees."""
-        return _exact_cosine(2 * self.angle)
+        return exact_cosine(2 * self.angle)
 
     @property
     def cross(self) -> float:
         """``sin(2 angle)``, likewise."""
-        return _exact_cosine(2 * self.angle - 90.0)
+        return exact_cosine(2 * self.angle - 90.0)
 
 
 class Sink(BreakingTerm):
@@ -137,7 +138,7 @@ class Sink(BreakingTerm):
     def pattern(self, grid: PeriodicGrid) -> Array:
         """Return s."""
         if self.field is not None:
-            values = _own_pattern(self.kind, self.field, grid)
+            values = own_pattern(self.kind, self.field, grid)
             if values.min() < 0:
                 raise InputError(f"sink.field: expected s >= 0, got {values.min():g}")
             return values
@@ -157,7 +158,7 @@ class Drift(BreakingTerm):
 
     @property
     def direction(self) -> tuple[float, float]:
-        return _exact_cosine(self.angle), _exact_cosine(self.angle - 90.0)
+        return direction_of(self.angle)
 
     @property
     def survivors(self) -> Subgroup:
@@ -234,7 +235,7 @@ class Source(BreakingTerm):
         values = (
             bump(grid)
             if self.field is None
-            else _own_pattern(self.kind, self.field, grid)
+            else own_pattern(self.kind, self.field, grid)
         )
         return values - values.mean() if self.balanced else values
 
@@ -262,7 +263,7 @@ class Capacity(BreakingTerm):
         """Return c."""
         if self.field is None:
             return bump(grid)
-        return _own_pattern(self.kind, self.field, grid)
+        return own_pattern(self.kind, self.field, grid)
 
 
 def disk_fraction(
@@ -289,35 +290,3 @@ def disk_fraction(
 
 def _periodic(distance: Array, period: float) -> Array:
     return distance - period * np.round(distance / period)
-
-
-def bump(grid: PeriodicGrid, sharpness: float = 8.0) -> Array:
-    """Return a smooth periodic bump of height 1 in the middle of the box.
-
-    ``exp(sharpness (cos(2 pi (x / L_x - 1/2)) + cos(2 pi (y / L_y - 1/2)) - 2))``
-    """
-    cosines = [
-        np.cos(2 * np.pi * (x / length - 0.5))
-        for x, length in zip(grid.mesh(), grid.lengths, strict=True)
-    ]
-    return np.exp(sharpness * (sum(cosines) - 2.0))
-
-
-def _own_pattern(kind: str, file: ArrayFile, grid: PeriodicGrid) -> Array:
-    values = file.values()
-    if values.shape != grid.shape:
-        raise InputError(
-            f"{kind}.field: expected shape {grid.shape}, got {values.shape}; "
-            "the array must lie on the grid of the data"
-        )
-    return values
-
-
-def _exact_cosine(degrees: float) -> float:
-    """Return cos with exact values at multiples of 90, and equal ones at 45."""
-    quarter, rest = divmod(degrees % 360.0, 90.0)
-    if rest == 0.0:
-        return (1.0, 0.0, -1.0, 0.0)[int(quarter)]
-    if rest == 45.0:
-        return math.sqrt(0.5) * (1.0, -1.0, -1.0, 1.0)[int(quarter)]
-    return math.cos(math.radians(degrees))

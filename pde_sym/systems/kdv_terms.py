@@ -65,10 +65,6 @@ class KdVTerm(BreakingTerm):
     def survivors(self) -> Subgroup:
         return SHIFTS
 
-    @property
-    def breaks(self) -> frozenset[KdVProperty]:  # type: ignore[override]
-        raise NotImplementedError
-
 
 class _Pinned(KdVTerm):
     """A term that depends on position."""

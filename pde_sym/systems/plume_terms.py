@@ -16,8 +16,7 @@ from pde_sym.errors import InputError
 from pde_sym.grid import PeriodicGrid
 from pde_sym.groups import GroupElement, Subgroup, point_group
 from pde_sym.systems.base import BreakingTerm
-from pde_sym.systems.flow_terms import _direction, _fixing
-from pde_sym.systems.heat_terms import _own_pattern
+from pde_sym.systems.patterns import direction_of, fixing, own_pattern
 
 Array = NDArray[np.float64]
 Place = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -79,7 +78,7 @@ class BuoyancyDirection(PlumeTerm):
     def survivors(self) -> Subgroup:
         if self.turned:
             return _NOTHING
-        return Subgroup.of("", _fixing(_direction(self.angle)))
+        return Subgroup.of("", fixing(direction_of(self.angle)))
 
     @property
     def breaks(self) -> frozenset[PlumeProperty]:  # type: ignore[override]
@@ -87,7 +86,7 @@ class BuoyancyDirection(PlumeTerm):
 
     def pattern(self, grid: PeriodicGrid) -> Array:
         """Return e at every point, ``(2, x, y)``."""
-        return _vector(_direction(self.angle), np.ones(grid.shape))
+        return _vector(direction_of(self.angle), np.ones(grid.shape))
 
 
 class BuoyancyGradient(PlumeTerm):
@@ -118,7 +117,7 @@ class BuoyancyGradient(PlumeTerm):
         """Both of e and the gradient are kept, or both are turned round."""
         if self.field is not None:
             return _NOTHING
-        e, d = _direction(self.angle), _direction(self.along)
+        e, d = direction_of(self.angle), direction_of(self.along)
         kept = [g for g in point_group("D4") if _sign(g, e) * _sign(g, d) == 1]
         return Subgroup.of("", kept)
 
@@ -128,10 +127,10 @@ class BuoyancyGradient(PlumeTerm):
 
     def pattern(self, grid: PeriodicGrid) -> Array:
         """Return ``h e`` at every point, ``(2, x, y)``."""
-        e = _direction(self.angle)
+        e = direction_of(self.angle)
         if self.field is not None:
-            return _vector(e, _own_pattern(self.kind, self.field, grid))
-        dx, dy = _direction(self.along)
+            return _vector(e, own_pattern(self.kind, self.field, grid))
+        dx, dy = direction_of(self.along)
         x, y = _from_centre(grid, (0.5, 0.5))
         height = (dx * x + dy * y) / (abs(dx) + abs(dy))
         if self.profile == "halves":
@@ -182,7 +181,7 @@ class Inflow(PlumeTerm):
     def survivors(self) -> Subgroup:
         if self.field is not None or self.spread_x or self.spread_y:
             return _NOTHING
-        return Subgroup.of("", _fixing((self.x - 0.5, self.y - 0.5)))
+        return Subgroup.of("", fixing((self.x - 0.5, self.y - 0.5)))
 
     @property
     def breaks(self) -> frozenset[PlumeProperty]:  # type: ignore[override]
@@ -191,7 +190,7 @@ class Inflow(PlumeTerm):
     def pattern(self, grid: PeriodicGrid, generator: np.random.Generator) -> Array:
         """Return q; `InputError` when an own q has negative values."""
         if self.field is not None:
-            values = _own_pattern(self.kind, self.field, grid)
+            values = own_pattern(self.kind, self.field, grid)
             if values.min() < 0:
                 raise InputError(f"inflow.field: expected q >= 0, got {values.min():g}")
             return values
@@ -222,7 +221,7 @@ class Obstacle(PlumeTerm):
     def survivors(self) -> Subgroup:
         if self.field is not None:
             return _NOTHING
-        return Subgroup.of("", _fixing((self.x - 0.5, self.y - 0.5)))
+        return Subgroup.of("", fixing((self.x - 0.5, self.y - 0.5)))
 
     def pattern(self, grid: PeriodicGrid) -> Array:
         """Return 1 in solid cells and 0 in the fluid.
@@ -235,7 +234,7 @@ class Obstacle(PlumeTerm):
         if self.strength == 0:
             return np.zeros(grid.shape)
         if self.field is not None:
-            solid = _own_pattern(self.kind, self.field, grid) != 0
+            solid = own_pattern(self.kind, self.field, grid) != 0
         else:
             # Cells that turn into each other are at one distance but for round-off.
             reach = self.strength * grid.lengths[0] * (1 - 1e-9)

@@ -8,6 +8,7 @@ trusted to check itself. Exits with 1 on the first difference.
 """
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +23,43 @@ from the_well.data.normalization import (  # pyright: ignore[reportMissingImport
 STEPS = 3
 
 
-def plain_read(path: Path) -> dict[str, np.ndarray]:
-    """Return the fields of a file, components last, and its coordinates."""
-    arrays = {}
+CODES = {"WALL": 0.0, "OPEN": 1.0, "PERIODIC": 2.0}
+"""How the client tells boundaries apart."""
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A file: fields with components last, in the order of the client."""
+
+    states: dict[str, np.ndarray]
+    """``(trajectory, time, *space, component)``"""
+    constants: dict[str, np.ndarray]
+    """``(trajectory, *space, component)``"""
+    grid: np.ndarray
+    boundaries: list[list[float]]
+
+
+def plain_read(path: Path) -> Plain:
+    """Read a file with h5py alone."""
+    states, constants = {}, {}
     with h5py.File(path, "r") as opened:
         file: Any = opened
-        for group in ("t0_fields", "t1_fields", "dimensions"):
-            arrays |= {name: file[group][name][()] for name in file[group]}
-    return arrays
-
-
-def expected_states(arrays: dict[str, np.ndarray], names: list[str]) -> np.ndarray:
-    """Return ``(trajectory, time, x, y, channel)`` of the fields named."""
-    parts = []
-    for name in names:
-        field = arrays[name]
-        parts.append(field if field.ndim == 5 else field[..., None])
-    return np.concatenate(parts, axis=-1)
+        number = int(file.attrs["n_trajectories"])
+        for order, group in enumerate(("t0_fields", "t1_fields")):
+            for name in file[group].attrs["field_names"]:
+                field = file[group][name]
+                values = field[()] if order else field[()][..., None]
+                if not field.attrs["sample_varying"]:
+                    values = np.stack([values] * number)
+                varies = field.attrs["time_varying"]
+                (states if varies else constants)[str(name)] = values
+        axes = [str(a) for a in file["dimensions"].attrs["spatial_dims"]]
+        mesh = np.meshgrid(*(file["dimensions"][a][()] for a in axes), indexing="ij")
+        ends = {
+            str(b.attrs["associated_dims"][0]): CODES[b.attrs["bc_type"]]
+            for b in file["boundary_conditions"].values()
+        }
+    return Plain(states, constants, np.stack(mesh, -1), [[ends[a]] * 2 for a in axes])
 
 
 def differs(what: str, found: np.ndarray, expected: np.ndarray, rtol: float) -> bool:
@@ -66,17 +87,13 @@ def compare(folder: Path, split: str, normalise: bool) -> int:
     stats = yaml.safe_load((folder / "stats.yaml").read_text())
     number = 0
     for path in sorted((folder / "data" / split).glob("*.hdf5")):
-        arrays = plain_read(path)
-        axes = ("time", "x", "y")
-        fields = [name for name in arrays if name not in axes]
-        varying = [name for name in fields if name in stats["mean_delta"]]
-        constant = [name for name in fields if name not in varying]
-        states = expected_states(arrays, varying).astype(np.float64)
+        plain = plain_read(path)
+        names = list(plain.states)
+        states = np.concatenate(list(plain.states.values()), -1).astype(np.float64)
         if normalise:
-            mean = np.concatenate([np.atleast_1d(stats["mean"][n]) for n in varying])
-            std = np.concatenate([np.atleast_1d(stats["std"][n]) for n in varying])
+            mean = np.concatenate([np.atleast_1d(stats["mean"][n]) for n in names])
+            std = np.concatenate([np.atleast_1d(stats["std"][n]) for n in names])
             states = (states - mean) / std
-        grid = np.stack(np.meshgrid(arrays["x"], arrays["y"], indexing="ij"), axis=-1)
         for trajectory in range(len(states)):
             for start in range(states.shape[1] - STEPS + 1):
                 item = well[number]
@@ -85,15 +102,15 @@ def compare(folder: Path, split: str, normalise: bool) -> int:
                 where = f"{path.name} trajectory {trajectory} frame {start}"
                 if differs(where, found, window, 1e-5):
                     return -1
-                if differs(f"{where}: grid", item["space_grid"].numpy(), grid, 1e-6):
+                space = item["space_grid"].numpy()
+                if differs(f"{where}: grid", space, plain.grid, 1e-6):
                     return -1
-                if item["boundary_conditions"].tolist() != [[2.0, 2.0], [2.0, 2.0]]:
+                if item["boundary_conditions"].tolist() != plain.boundaries:
                     print(f"{where}: boundaries {item['boundary_conditions']}")
                     return -1
-                if constant and not normalise:
-                    values = [arrays[name] for name in constant]
-                    given = [v if v.ndim == 2 else v[trajectory] for v in values]
-                    both = item["constant_fields"].numpy(), np.stack(given, axis=-1)
+                if plain.constants and not normalise:
+                    given = [v[trajectory] for v in plain.constants.values()]
+                    both = item["constant_fields"].numpy(), np.concatenate(given, -1)
                     if differs(f"{where}: constants", *both, 1e-6):
                         return -1
                 number += 1
@@ -117,13 +134,23 @@ def compare_ours(folder: Path, split: str) -> int:
     if len(ours) != len(well):
         print(f"{split}: {len(ours)} items of ours, {len(well)} there")
         return -1
+    # Theirs are scalars first; ours are in our order, without derived fields.
+    spec, slices = ours.all_fields, ours.all_fields.slices()
+    theirs = [
+        channel
+        for order in (0, 1)
+        for field in spec
+        if field.rank.tensor_order == order
+        for channel in range(slices[field.name].start, slices[field.name].stop)
+    ]
+    places = [theirs.index(channel) for channel in spec.prognostic_channels]
     for number in range(len(ours)):
         item = well[number]
         found = np.concatenate([item["input_fields"], item["output_fields"]])
         # Ours is float32 whatever the file holds.
         found = found.astype(np.float32)
-        expected = ours[number]["states"].permute(0, 2, 3, 1).numpy()
-        if differs(f"{split} item {number}", found, expected, 0.0):
+        expected = ours[number]["states"].movedim(1, -1).numpy()
+        if differs(f"{split} item {number}", found[..., places], expected, 0.0):
             return -1
     return len(ours)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from experiments.__main__ import main
-from pde_sym.diagnostics import defects
+from pde_sym.diagnostics import defects, measured_sizes
 from pde_sym.simulate import simulate
 from pde_sym.systems import SYSTEMS, BreakingTerm, System
 
@@ -67,6 +67,57 @@ def test_the_solver_keeps_what_the_table_says_and_nothing_else(
     lost = {d.element.name: d.mean for d in found if not one.keeps(d.element)}
     assert max(kept.values(), default=0.0) <= 2e-12, kept
     assert min(lost.values(), default=1.0) >= 1e-7, lost
+
+
+def invariants_at(system: type[System], term: type[BreakingTerm], strength: float):
+    """Return each invariant over a few frames, at a strength, from the same states."""
+    one = broken(system, term)
+    one = one.model_copy(
+        update={
+            "breaking": (one.breaking[0].model_copy(update={"strength": strength}),)
+        }
+    )
+    start, _, grid = states_of(broken(system, term))
+    environment = one.sample_environment(grid, np.random.default_rng(0))
+    run = simulate(
+        one, grid, start, torch.from_numpy(environment)[None],
+        dt=one.default_dt, num_frames=5,
+    )  # fmt: skip
+    sizes = measured_sizes(one, grid, start, torch.from_numpy(environment)[None])[1]
+    return {name: v[:, -1] / sizes[name] for name, v in run.invariants.items()}
+
+
+ONLY_INVARIANTS = [
+    (system, term)
+    for system, term in PAIRS
+    if system.model_validate({}).survivors == broken(system, term).survivors
+    and (kind_of(system), kind_of(term)) != ("plume", "obstacle")
+]
+"""Terms that leave all motions of the grid; a radius in cells is no small strength."""
+CONTROLS = {("kdv", "frame")}
+"""Those that leave the invariants too."""
+
+
+@pytest.mark.parametrize(
+    ("system", "term"),
+    ONLY_INVARIANTS,
+    ids=[f"{kind_of(s)}-{kind_of(t)}" for s, t in ONLY_INVARIANTS],
+)
+def test_what_breaks_invariants_alone_does_so_linearly(
+    system: type[System], term: type[BreakingTerm]
+) -> None:
+    unit = 1e-2 * STRENGTHS.get(kind_of(term), 0.3)
+    strengths = [unit, 2 * unit, 4 * unit]
+    intact, *moved = (invariants_at(system, term, s) for s in (0.0, *strengths))
+    number = 0
+    for name, value in intact.items():
+        drifts = [float((one[name] - value).abs().max()) for one in moved]
+        if drifts[-1] <= 1e-12:
+            continue
+        slope = np.polyfit(np.log(strengths), np.log(drifts), 1)[0]
+        assert slope == pytest.approx(1.0, abs=0.05), name
+        number += 1
+    assert (number == 0) == ((kind_of(system), kind_of(term)) in CONTROLS)
 
 
 @pytest.mark.parametrize("system", SYSTEMS, ids=kind_of)

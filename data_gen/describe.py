@@ -68,7 +68,7 @@ def describe(folder: Path) -> dict[str, Any]:
     with progress("reading", len(manifest.shards), "files") as finished:
         shards = _load(folder, manifest, finished)
         fields, invariants = _measure(shards, recipe)
-    split = next(s for s in (Split.TEST, Split.TRAIN) if manifest.of(s))
+    split = manifest.shown()
     return {
         "path": str(folder),
         "system": system.kind,
@@ -191,9 +191,8 @@ def data_defect(
 
 def _initial_states(folder: Path, manifest: Manifest) -> tuple[Tensor, Tensor]:
     """Return frame 0 of test trajectories, or of others where there is no test."""
-    split = next(s for s in (Split.TEST, Split.TRAIN) if manifest.of(s))
     chosen = slice(0, MAX_TRAJECTORIES)
-    with open_entry(folder, manifest.of(split)[0]) as reader:
+    with open_entry(folder, manifest.of(manifest.shown())[0]) as reader:
         states = reader.states(chosen, slice(0, 1))[:, 0].astype(np.float64)
         environment = reader.environment(chosen).astype(np.float64)
     return torch.from_numpy(states), torch.from_numpy(environment)

@@ -64,13 +64,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     number: dict[str, Any] = {"type": int, "metavar": "N"}
     real: dict[str, Any] = {"type": float}
     parser.add_argument(
-        "--resolution", **number, help="points per axis, even (default 64)"
+        "--resolution", **number, help="points per axis, even (the system's own)"
     )
     parser.add_argument(
         "--frames", **number, help="frames per trajectory, the first one included (21)"
     )
     parser.add_argument(
-        "--dt", **real, metavar="TIME", help="time between frames, in units of time"
+        "--dt",
+        **real,
+        metavar="TIME",
+        help="time between frames, in units of time (the system's own)",
     )
     for split, count in (("train", 64), ("valid", 8), ("test", 16)):
         parser.add_argument(
@@ -90,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--environment",
         choices=("hidden", "given"),
         help="one environment for all that models do not see, or one for each that "
-        "they may read (hidden)",
+        "they may read (hidden, unless strengths are drawn)",
     )
     parser.add_argument(
         "--dtype", choices=("float32", "float64"), help="precision on disk (float32)"

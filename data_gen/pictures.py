@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from data_gen.recipes import read_recipe
 from pde_sym.fields import FieldSpec, with_unit
-from pde_sym.seeds import Split
 from pde_sym.store import make_folder, open_entry, read_manifest, write_file
 
 Values = NDArray[np.floating]
@@ -29,8 +28,7 @@ def draw(folder: Path, pictures: Path) -> list[str]:
     """
     manifest, recipe = read_manifest(folder), read_recipe(folder)
     lengths = recipe.grid.lengths
-    split = next(s for s in (Split.TEST, Split.TRAIN) if manifest.of(s))
-    with open_entry(folder, manifest.of(split)[0]) as reader:
+    with open_entry(folder, manifest.of(manifest.shown())[0]) as reader:
         states, times, spec = reader.states(slice(0, 1))[0], reader.times, reader.fields
     make_folder(pictures)
     if recipe.grid.num_points == 1:

@@ -98,6 +98,15 @@ class Recipe(Frozen):
         ):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
+        if not isinstance(self.initial, self.system.initial_laws):
+            known = ", ".join(law_classes(type(self.system)))
+            raise ValueError(
+                f"initial.kind: {self.system.kind} has {known}, got {self.law.kind}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_ranges_and_splits(self) -> Self:
         for name, (low, high) in self.strengths.items():
             term = next((t for t in self.system.breaking if t.kind == name), None)
             if term is None or not low < high == term.strength:
@@ -113,11 +122,6 @@ class Recipe(Frozen):
             raise ValueError(
                 "strengths that vary are a given field: expected environment given, "
                 "got hidden"
-            )
-        if not isinstance(self.initial, self.system.initial_laws):
-            known = ", ".join(law_classes(type(self.system)))
-            raise ValueError(
-                f"initial.kind: {self.system.kind} has {known}, got {self.law.kind}"
             )
         return self
 

@@ -12,7 +12,7 @@ from pde_sym.seeds import Split, Stream, generator, shared_generator
 from pde_sym.simulate import Trajectories, simulate
 from pde_sym.store import Shard
 from pde_sym.systems import System
-from pde_sym.systems.ensemble import PREFIX
+from pde_sym.systems.base import STRENGTH
 
 
 def make_shard(recipe: Recipe, split: Split, start: int, count: int) -> Shard:
@@ -98,7 +98,7 @@ def integrate(
 
 def scalars_of(recipe: Recipe) -> dict[str, float]:
     """Return the numbers that all trajectories of a data set share."""
-    varying = {PREFIX + name for name in recipe.strengths}
+    varying = {STRENGTH + name for name in recipe.strengths}
     return {k: v for k, v in recipe.system.scalars().items() if k not in varying}
 
 
@@ -106,7 +106,7 @@ def _per_trajectory(recipe: Recipe, environment: np.ndarray) -> dict[str, np.nda
     channels = recipe.dynamics.environment_fields.slices()
     corner = (0,) * recipe.grid.num_axes
     return {
-        PREFIX + name: environment[:, channels[PREFIX + name].start][:, *corner]
+        STRENGTH + name: environment[:, channels[STRENGTH + name].start][:, *corner]
         for name in sorted(recipe.strengths)
     }
 

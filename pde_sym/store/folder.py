@@ -116,6 +116,10 @@ class Manifest(Frozen):
         """Return how many trajectories of a split are finished."""
         return sum(entry.count for entry in self.of(split))
 
+    def shown(self) -> Split:
+        """Return the split that is measured and drawn: test, where there is one."""
+        return Split.TEST if self.of(Split.TEST) else Split.TRAIN
+
     def with_shard(self, entry: ShardEntry) -> "Manifest":
         return self.model_copy(update={"shards": (*self.shards, entry)})
 

@@ -29,6 +29,10 @@ if TYPE_CHECKING:  # a system describes itself without torch, which is slow to i
     from torch import Tensor
 
 
+STRENGTH = "strength_"
+"""What the name of a term follows where its strength is stored."""
+
+
 class Property(StrEnum):
     """A property of the dynamics that is not a motion of the plane."""
 
@@ -243,9 +247,12 @@ class System(Frozen, abc.ABC):
     ) -> "Budget":
         """Return the rate of each invariant, from its closed form."""
 
-    @abc.abstractmethod
     def scalars(self) -> dict[str, float]:
-        """Return the numbers that are stored with every file, by name."""
+        """Return the numbers that are stored with every file, by name.
+
+        They are the strengths; a system puts its own parameters before them.
+        """
+        return {STRENGTH + term.kind: term.strength for term in self.breaking}
 
     @property
     def survivors(self) -> Subgroup:

@@ -10,9 +10,7 @@ from torch import Tensor
 
 from pde_sym.fields import Field, FieldSpec
 from pde_sym.grid import PeriodicGrid
-from pde_sym.systems.base import Budget, Invariant, Solver, System
-
-PREFIX = "strength_"
+from pde_sym.systems.base import STRENGTH, Budget, Invariant, Solver, System
 
 Member: TypeAlias = tuple[list[int], System, Tensor]
 """Places in a batch, the system that they share, and their environments."""
@@ -48,7 +46,7 @@ class Ensemble:
     @property
     def environment_fields(self) -> FieldSpec:
         """The environment of the system, then the strengths."""
-        strengths = (Field(name=PREFIX + n, prognostic=False) for n in self.varying)
+        strengths = (Field(name=STRENGTH + n, prognostic=False) for n in self.varying)
         return self.nominal.environment_fields + FieldSpec.of(*strengths)
 
     def member(self, strengths: tuple[float, ...]) -> System:

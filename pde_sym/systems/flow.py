@@ -198,9 +198,7 @@ class FlowSystem(System):
         return weak_rates(self, state, grid, environment)
 
     def scalars(self) -> dict[str, float]:
-        strengths = {f"strength_{t.kind}": t.strength for t in self.breaking}
-        if isinstance(self, TracerFlow):
-            strengths = {"diffusivity": self.diffusivity, **strengths}
+        strengths = super().scalars()
         if "viscosity" in self.environment_fields.names:
             return strengths
         return {"viscosity": self.viscosity, **strengths}
@@ -245,3 +243,6 @@ class TracerFlow(FlowSystem):
         Invariant("tracer_variance", "", "<b^2> / 2"),
     )
     initial_laws: ClassVar[tuple[type[InitialLaw], ...]] = (RandomVorticityAndTracer,)
+
+    def scalars(self) -> dict[str, float]:
+        return {"diffusivity": self.diffusivity, **super().scalars()}

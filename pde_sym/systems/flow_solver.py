@@ -28,7 +28,7 @@ MAX_STEPS = 100_000
 """Steps per frame above which a run is refused."""
 
 
-class Dynamics(Protocol):
+class Frames(Protocol):
     """Frames of a batch, in torch or compiled."""
 
     def decompose(self, state: Tensor) -> tuple[Any, list[Amplitudes]]:
@@ -88,7 +88,7 @@ class FlowSolver:
         self._media = [medium_of(system, grid, one) for one in environment]
         self._spectrum = spectrum_of(grid, environment.device)
         self._bounds = [StepBound(one, self._spectrum) for one in self._media]
-        self._dynamics: dict[bool, Dynamics] = {}
+        self._dynamics: dict[bool, Frames] = {}
         self._frames = 0
 
     def __call__(self, state: Tensor) -> Tensor:
@@ -158,7 +158,7 @@ class FlowSolver:
             "speed, a strength or dt"
         )
 
-    def _dynamics_of(self, compiled: bool) -> Dynamics:
+    def _dynamics_of(self, compiled: bool) -> Frames:
         if compiled not in self._dynamics:
             if compiled:
                 from pde_sym.kernels.flow import CompiledFlow as Chosen

@@ -175,7 +175,7 @@ class Heat(System):
         return weak_rates(self.operator(grid, environment), state[:, 0], grid)
 
     def scalars(self) -> dict[str, float]:
-        strengths = {f"strength_{t.kind}": t.strength for t in self.breaking}
+        strengths = super().scalars()
         if "conductivity" in self.environment_fields.names:
             return strengths
         return {"conductivity": self.conductivity, **strengths}

@@ -222,6 +222,3 @@ class KdV(System):
         from pde_sym.systems.kdv_dynamics import hamiltonian
 
         return hamiltonian(self, state[:, 0].double(), grid, environment.double())
-
-    def scalars(self) -> dict[str, float]:
-        return {f"strength_{term.kind}": term.strength for term in self.breaking}

@@ -194,7 +194,7 @@ class Plume(System):
         return {
             "buoyancy": direction.strength if direction else 0.0,
             "viscosity": self.viscosity,
-            **{f"strength_{term.kind}": term.strength for term in self.breaking},
+            **super().scalars(),
         }
 
 

@@ -333,4 +333,4 @@ class RigidBody(System):
 
     def scalars(self) -> dict[str, float]:
         moments = {f"I{i + 1}": moment for i, moment in enumerate(self.inertia)}
-        return moments | {f"strength_{t.kind}": t.strength for t in self.breaking}
+        return moments | super().scalars()

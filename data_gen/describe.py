@@ -61,6 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+@one_thread()
 def describe(folder: Path) -> dict[str, Any]:
     """Measure a data set; `DataError` when it is damaged."""
     manifest, recipe = read_manifest(folder), read_recipe(folder)

@@ -3,14 +3,16 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 import yaml
+from numpy.typing import NDArray
+from torch import Tensor
 
 from data_gen.recipes import Recipe, read_recipe
-from data_gen.shards import scalars_of
+from data_gen.shards import one_thread, scalars_of
 from pde_sym.diagnostics import measured_sizes
 from pde_sym.errors import DataError
 from pde_sym.progress import progress
@@ -28,10 +30,15 @@ from pde_sym.store.folder import MANIFEST, STATISTICS
 from pde_sym.systems import Property
 from pde_sym.systems.ensemble import Dynamics
 
+Series: TypeAlias = dict[str, NDArray[np.float64]]
+"""Per invariant, ``(trajectories, frames)``."""
+
 HELP = "check hashes, schema and physics of a data set"
 
 STORED_TOLERANCE = {"float32": 1e-6, "float64": 1e-12}
 """Of invariants that are computed again from stored fields, relative to their size."""
+VALUES_AT_ONCE = 1 << 14
+"""Of states that are measured in one call: many frames, and few enough for a cache."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+@one_thread()
 def verify(folder: Path) -> dict[str, Any]:
     """Check a data set; return what was measured.
 
@@ -70,8 +78,11 @@ def verify(folder: Path) -> dict[str, Any]:
             reader.check_schema()
             _check_header(reader, recipe, manifest, entry.split)
             shard = reader.load()
-            stored = max(stored, _check_invariants(reader.path, shard, recipe))
-            budget = max(budget, _check_budgets(reader.path, shard, recipe))
+            values, sizes = measured(recipe.dynamics, shard)
+            stored = max(
+                stored, _check_invariants(reader.path, shard, recipe, values, sizes)
+            )
+            budget = max(budget, _check_budgets(reader.path, shard, recipe, sizes))
             _check_maximum(reader.path, shard, recipe)
             finished(1)
     _check_statistics(folder, manifest)
@@ -121,18 +132,17 @@ def _check_header(
             raise DataError(f"{reader.path}: its {what} is not what the recipe says")
 
 
-def _check_invariants(path: Path, shard: Shard, recipe: Recipe) -> float:
-    """Compute the invariants again from the stored fields; return the worst error."""
+def _check_invariants(
+    path: Path, shard: Shard, recipe: Recipe, values: Series, sizes: Series
+) -> float:
+    """Compare the invariants with those of the stored fields; return the worst error.
+
+    `values` and `sizes` are what `measured` found.
+    """
     tolerance = STORED_TOLERANCE[recipe.dtype]
-    frames = [
-        _measured(recipe.dynamics, states, shard)
-        for states in np.moveaxis(shard.states, 1, 0)
-    ]
     worst = 0.0
     for name, stored in shard.invariants.items():
-        found = np.stack([values[name] for values, _ in frames], 1)
-        sizes = np.stack([sizes[name] for _, sizes in frames], 1)
-        error = _relative(found - stored, sizes)
+        error = _relative(values[name] - stored, sizes[name])
         if error > tolerance:
             raise DataError(
                 f"{path}: {name} differs from the stored fields by {error:.1e} of its "
@@ -142,17 +152,25 @@ def _check_invariants(path: Path, shard: Shard, recipe: Recipe) -> float:
     return worst
 
 
-def _measured(
-    system: Dynamics, states: np.ndarray, shard: Shard
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return the invariants of one frame and their sizes; see `measured_sizes`."""
+def measured(system: Dynamics, shard: Shard) -> tuple[Series, Series]:
+    """Return the invariants of all frames, and their sizes; see `measured_sizes`."""
+    num, frames = shard.states.shape[:2]
+    states = torch.from_numpy(shard.states).flatten(0, 1)
     environment = torch.from_numpy(shard.environment.astype(np.float64))
-    u = torch.from_numpy(states.astype(np.float64))
-    values, sizes = measured_sizes(system, shard.grid, u, environment)
-    return (
-        {name: value.numpy() for name, value in values.items()},
-        {name: size.numpy() for name, size in sizes.items()},
+    at_once = max(1, VALUES_AT_ONCE // states[0].numel())
+    found: tuple[dict[str, list[Tensor]], ...] = ({}, {})
+    is_hidden = shard.environment_kind == "hidden"
+    for rows in torch.arange(num * frames).split(at_once):
+        around = environment if is_hidden else environment[rows // frames]
+        some = measured_sizes(system, shard.grid, states[rows].double(), around)
+        for series, budget in zip(found, some, strict=True):
+            for name, part in budget.items():
+                series.setdefault(name, []).append(part)
+    values, sizes = (
+        {n: torch.cat(parts).view(num, frames).numpy() for n, parts in series.items()}
+        for series in found
     )
+    return values, sizes
 
 
 def _relative(error: np.ndarray, sizes: np.ndarray) -> float:
@@ -161,17 +179,16 @@ def _relative(error: np.ndarray, sizes: np.ndarray) -> float:
     return float((np.abs(error).max(axis=1) / size).max())
 
 
-def _check_budgets(path: Path, shard: Shard, recipe: Recipe) -> float:
+def _check_budgets(path: Path, shard: Shard, recipe: Recipe, sizes: Series) -> float:
     """Compare each invariant's change with its budget; return the worst residual."""
     worst = 0.0
-    _, initial = _measured(recipe.dynamics, shard.states[:, 0], shard)
     for invariant in recipe.system.invariants:
         name = invariant.name
         values, budget = shard.invariants[name], shard.budgets[name]
         if (budget[:, 0] != 0).any():
             raise DataError(f"{path}: {name}_budget does not start at 0")
-        sizes = np.maximum(np.abs(values), initial[name][:, None])
-        residual = _relative(values - values[:, :1] - budget, sizes)
+        size = np.maximum(np.abs(values), sizes[name][:, :1])
+        residual = _relative(values - values[:, :1] - budget, size)
         if residual > invariant.residual:
             raise DataError(
                 f"{path}: {name} changes by {residual:.1e} of its size beyond its "

@@ -60,19 +60,26 @@ def _save(figures: dict[str, Figure], pictures: Path) -> list[str]:
 
 
 def _curves(values: Values, times: Values, spec: FieldSpec) -> dict[str, Figure]:
-    """Return a figure per field of values ``(frames, channels)``."""
+    """Return a figure per field of values ``(frames, channels)``.
+
+    The rows of a tensor have a panel each.
+    """
     figures = {}
     for field, channels in zip(spec, spec.slices().values(), strict=True):
-        figure = Figure(figsize=(6.4, 3.2), layout="constrained")
-        axis = figure.add_subplot()
-        names = FieldSpec.of(field).channel_names
-        for name, u, (colour, dash) in zip(
-            names, values[:, channels].T, CURVES, strict=False
-        ):
-            axis.plot(times, u, color=colour, linestyle=dash, label=with_unit(name, ""))
-        axis.set(xlabel="time t [T]", ylabel=with_unit(field.name, field.unit))
-        if len(names) > 1:
-            axis.legend()
+        num = field.component_shape[0] if field.rank.tensor_order == 2 else 1
+        figure = Figure(figsize=(6.4, 0.8 + 2.4 * num), layout="constrained")
+        panels = figure.subplots(num, sharex=True, sharey=True, squeeze=False)[:, 0]
+        names = np.array(FieldSpec.of(field).channel_names).reshape(num, -1)
+        curves = values[:, channels].T.reshape(*names.shape, -1)
+        for axis, labels, row in zip(panels, names, curves, strict=True):
+            for name, u, (colour, dash) in zip(labels, row, CURVES, strict=False):
+                axis.plot(
+                    times, u, color=colour, linestyle=dash, label=with_unit(name, "")
+                )
+            axis.set(ylabel=with_unit(field.name, field.unit))
+            if len(labels) > 1:
+                axis.legend()
+        panels[-1].set(xlabel="time t [T]")
         figures[field.name] = figure
     return figures
 

@@ -261,7 +261,7 @@ class TrajectoryDataset(Dataset[Item]):
         table = read_statistics(self.folder, self._manifest)
 
         def channels(key: str) -> Tensor:
-            values = [np.atleast_1d(table[key][name]) for name in spec.names]
+            values = [np.ravel(table[key][name]) for name in spec.names]
             return torch.tensor(np.concatenate([[], *values]), dtype=torch.float32)
 
         try:

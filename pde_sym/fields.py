@@ -5,6 +5,8 @@ belong to which field, and the rank of a field says how it transforms; files,
 symmetry actions and networks all read it and never count channels themselves.
 """
 
+import itertools
+import math
 import re
 from collections.abc import Iterator
 from enum import StrEnum
@@ -25,11 +27,13 @@ class Rank(StrEnum):
     """w -> det(M) w(M^-1 x), for instance vorticity"""
     VECTOR = "vector"
     """v -> M v(M^-1 x)"""
+    TENSOR = "tensor"
+    """T -> M T(M^-1 x) M^T, for instance a stress; the channels are T_xx, T_xy, .."""
 
     @property
     def tensor_order(self) -> int:
-        """0 for scalars and pseudoscalars, 1 for vectors: the Well's group."""
-        return 1 if self is Rank.VECTOR else 0
+        """0 for (pseudo)scalars, 1 for vectors, 2 for tensors: the Well's group."""
+        return {Rank.VECTOR: 1, Rank.TENSOR: 2}.get(self, 0)
 
 
 class Field(Frozen):
@@ -44,7 +48,8 @@ class Field(Frozen):
     unit
         Its unit, empty for a dimensionless field.
     components
-        Number of channels: 1, or the number of axes for a vector.
+        Number of channels: 1, or the number d of axes for a vector, or d^2 for a
+        tensor.
     prognostic
         Whether a surrogate predicts it; a derived field is computed from those.
     """
@@ -54,6 +59,22 @@ class Field(Frozen):
     unit: str = ""
     components: int = Documented(default=1, ge=1)
     prognostic: bool = True
+
+    @model_validator(mode="after")
+    def _square_tensor(self) -> Self:
+        if self.rank is Rank.TENSOR and math.isqrt(self.components) ** 2 != (
+            self.components
+        ):
+            raise ValueError(
+                f"a tensor has d^2 components on d axes, got {self.components}"
+            )
+        return self
+
+    @property
+    def component_shape(self) -> tuple[int, ...]:
+        """``()``, ``(d,)`` or ``(d, d)``: the axes that its tensor order asks for."""
+        order = self.rank.tensor_order
+        return order * (math.isqrt(self.components) if order == 2 else self.components,)
 
 
 class FieldSpec(Frozen):
@@ -87,14 +108,12 @@ class FieldSpec(Frozen):
 
     @property
     def channel_names(self) -> tuple[str, ...]:
-        """Names per channel: ``temperature``, ``velocity_x``, ``velocity_y``."""
-        names: list[str] = []
-        for field in self.fields:
-            if field.rank is Rank.VECTOR:
-                names += [f"{field.name}_{axis}" for axis in "xyz"[: field.components]]
-            else:
-                names.append(field.name)
-        return tuple(names)
+        """Names per channel: ``temperature``, ``velocity_x``, ``stress_xy``."""
+        return tuple(
+            "_".join(filter(None, (field.name, "".join(axes))))
+            for field in self.fields
+            for axes in itertools.product(*("xyz"[:d] for d in field.component_shape))
+        )
 
     def slices(self) -> dict[str, slice]:
         """Return the channels of each field."""

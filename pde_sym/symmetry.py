@@ -1,8 +1,9 @@
 """How the symmetries of the periodic plane, or of a box with walls, act on states.
 
 ``(g u)(x) = rho(M) u(g^-1 x)`` for ``g x = M x + s``; rho is 1 for a scalar, det M for
-a pseudoscalar and M for a vector. Turns, flips and shifts by whole grid steps permute
-the grid points and are exact; any other shift is exact for band-limited states.
+a pseudoscalar, M for a vector and T -> M T M^T for a tensor. Turns, flips and shifts by
+whole grid steps permute the grid points and are exact; any other shift is exact for
+band-limited states.
 """
 
 import math
@@ -125,6 +126,14 @@ def _turn_components(element: GroupElement, state: Tensor, rank: Rank) -> Tensor
         return state
     if rank is Rank.PSEUDOSCALAR:
         return state * element.determinant
+    if rank is Rank.VECTOR:
+        return _turn_index(element, state, -3)
+    rows = state.unflatten(-3, (2, 2))
+    return _turn_index(element, _turn_index(element, rows, -4), -3).flatten(-4, -3)
+
+
+def _turn_index(element: GroupElement, state: Tensor, axis: int) -> Tensor:
+    """Return ``v_i -> M_ij v_j`` for the index on `axis`."""
     (a, b), (c, d) = element.matrix
-    vx, vy = state.unbind(dim=-3)
-    return torch.stack([a * vx + b * vy, c * vx + d * vy], dim=-3)
+    vx, vy = state.unbind(axis)
+    return torch.stack([a * vx + b * vy, c * vx + d * vy], axis)

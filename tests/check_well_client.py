@@ -45,10 +45,13 @@ def plain_read(path: Path) -> Plain:
     with h5py.File(path, "r") as opened:
         file: Any = opened
         number = int(file.attrs["n_trajectories"])
-        for order, group in enumerate(("t0_fields", "t1_fields")):
+        for order, group in enumerate(("t0_fields", "t1_fields", "t2_fields")):
             for name in file[group].attrs["field_names"]:
                 field = file[group][name]
-                values = field[()] if order else field[()][..., None]
+                values = field[()]
+                # The client's channels are the components, row after row.
+                space = values.shape[: values.ndim - order]
+                values = values.reshape(*space, -1)
                 if not field.attrs["sample_varying"]:
                     values = np.stack([values] * number)
                 varies = field.attrs["time_varying"]
@@ -91,8 +94,8 @@ def compare(folder: Path, split: str, normalise: bool) -> int:
         names = list(plain.states)
         states = np.concatenate(list(plain.states.values()), -1).astype(np.float64)
         if normalise:
-            mean = np.concatenate([np.atleast_1d(stats["mean"][n]) for n in names])
-            std = np.concatenate([np.atleast_1d(stats["std"][n]) for n in names])
+            mean = np.concatenate([np.ravel(stats["mean"][n]) for n in names])
+            std = np.concatenate([np.ravel(stats["std"][n]) for n in names])
             states = (states - mean) / std
         for trajectory in range(len(states)):
             for start in range(states.shape[1] - STEPS + 1):
@@ -138,7 +141,7 @@ def compare_ours(folder: Path, split: str) -> int:
     spec, slices = ours.all_fields, ours.all_fields.slices()
     theirs = [
         channel
-        for order in (0, 1)
+        for order in (0, 1, 2)
         for field in spec
         if field.rank.tensor_order == order
         for channel in range(slices[field.name].start, slices[field.name].stop)

@@ -82,6 +82,17 @@ def channels(system: RigidBody, name: str, width: int) -> slice:
     return slice(start, start + width)
 
 
+def attitude_of(system: RigidBody, state: Tensor) -> Tensor:
+    """Return the rotation matrices ``(batch, 3, 3)`` of states."""
+    return state.flatten(1)[:, channels(system, "attitude", 9)].unflatten(1, (3, 3))
+
+
+def unorthogonal(turns: Tensor) -> float:
+    """Return the largest element of ``R R^T - 1``."""
+    unit = torch.eye(3, dtype=turns.dtype)
+    return float((turns @ turns.mT - unit).abs().max())
+
+
 def equation(system: RigidBody, state: Tensor) -> Tensor:
     """Return the rate of a state ``(batch, channels)``, as the docstrings state it."""
     names, rate = system.fields.names, torch.zeros_like(state)
@@ -104,11 +115,10 @@ def equation(system: RigidBody, state: Tensor) -> Tensor:
         weight = state.new_tensor(system.vector(Gravity)).expand_as(pi)
         rate[:, :3] += cross(state[:, at], weight)
         rate[:, at] = cross(state[:, at], omega)
-    if "attitude_w" in names:
-        at = channels(system, "attitude_w", 4)
-        w, v = state[:, at][:, :1], state[:, at][:, 1:]
-        scalar = -(v * omega).sum(1, keepdim=True)
-        rate[:, at] = torch.cat([scalar, w * omega + cross(v, omega)], dim=1) / 2
+    if "attitude" in names:
+        rows = attitude_of(system, state)
+        turning = cross(rows, omega[:, None].expand_as(rows))
+        rate[:, channels(system, "attitude", 9)] = turning.flatten(1)
     return rate
 
 

@@ -266,7 +266,20 @@ def test_fields_say_where_their_channels_are() -> None:
     names = ("temperature", "velocity_x", "velocity_y", "vorticity")
     assert SPEC.channel_names == names
     assert SPEC.channel_names[slices["velocity"]] == ("velocity_x", "velocity_y")
-    assert [rank.tensor_order for rank in Rank] == [0, 0, 1]
+    assert [rank.tensor_order for rank in Rank] == [0, 0, 1, 2]
+
+
+def test_the_components_of_a_tensor_are_its_rows() -> None:
+    plane = Field(name="stress", rank=Rank.TENSOR, components=4)
+    names = [f"stress_{axes}" for axes in ("xx", "xy", "yx", "yy")]
+    assert FieldSpec.of(plane).channel_names == tuple(names)
+    attitude = Field(name="r", rank=Rank.TENSOR, components=9)
+    assert FieldSpec.of(attitude).channel_names[3:6] == ("r_yx", "r_yy", "r_yz")
+    fields = (*SPEC, plane, attitude)
+    assert [f.component_shape for f in fields] == [(), (2,), (), (2, 2), (3, 3)]
+    with pytest.raises(InputError, match=r"d\^2 components on d axes, got 3") as told:
+        Field.parse({"name": "t", "rank": "tensor", "components": 3}, where="field")
+    assert "\n" not in str(told.value)
 
 
 def test_derived_fields_are_not_prognostic() -> None:
@@ -282,7 +295,7 @@ def test_specs_add_in_order_and_names_must_differ() -> None:
         _ = SPEC + SPEC
     with pytest.raises(InputError, match=r"fields\.0\.components: .*got 0"):
         FieldSpec.parse({"fields": [{"name": "u", "components": 0}]}, where="spec")
-    with pytest.raises(InputError, match=r"fields\.0\.rank: .*'tensor'"):
-        FieldSpec.parse({"fields": [{"name": "u", "rank": "tensor"}]}, where="spec")
+    with pytest.raises(InputError, match=r"fields\.0\.rank: .*'spinor'"):
+        FieldSpec.parse({"fields": [{"name": "u", "rank": "spinor"}]}, where="spec")
     with pytest.raises(InputError, match=r"fields\.0\.colour: Extra"):
         FieldSpec.parse({"fields": [{"name": "u", "colour": 1}]}, where="spec")

@@ -182,6 +182,7 @@ SPEC = FieldSpec.of(
     Field(name="u"),
     Field(name="v", rank=Rank.VECTOR, components=2),
     Field(name="w", rank=Rank.PSEUDOSCALAR),
+    Field(name="t", rank=Rank.TENSOR, components=4),
 )
 
 

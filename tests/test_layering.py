@@ -23,6 +23,7 @@ ALLOWED = {
         "pde_sym/kernels/plume.py",
         "pde_sym/kernels/rigid_body.py",
         "pde_sym/kernels/rigid_body_exact.py",
+        "pde_sym/kernels/rigid_body_state.py",
         "pde_sym/kernels/transforms.py",
     ),
 }

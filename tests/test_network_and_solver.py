@@ -140,6 +140,8 @@ def test_a_wind_and_a_modulated_network_keep_shifts_alone() -> None:
 SCALAR = FieldSpec.of(Field(name="u"))
 PSEUDOSCALAR = FieldSpec.of(Field(name="w", rank=Rank.PSEUDOSCALAR))
 VECTOR = FieldSpec.of(Field(name="v", rank=Rank.VECTOR, components=2))
+TENSOR = FieldSpec.of(Field(name="t", rank=Rank.TENSOR, components=4))
+FOUR = FieldSpec.of(*(Field(name=name) for name in "abcd"))
 SCALARS = FieldSpec.of(Field(name="a"), Field(name="b"))
 
 
@@ -165,7 +167,7 @@ Slopes = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def operators(slopes: Slopes) -> dict[str, tuple[Map, FieldSpec, FieldSpec]]:
-    """Return grad, curl, div and the rotated gradient, with what they map to what."""
+    """Return grad, curl, div and their like, with what they map to what."""
 
     def grad(u: Tensor) -> Tensor:
         return torch.cat(slopes(u), dim=1)
@@ -180,7 +182,17 @@ def operators(slopes: Slopes) -> dict[str, tuple[Map, FieldSpec, FieldSpec]]:
     def div(v: Tensor) -> Tensor:
         return slopes(v[:, :1])[0] + slopes(v[:, 1:])[1]
 
+    def jacobian(v: Tensor) -> Tensor:
+        """Return T_ij = d_j v_i."""
+        return torch.cat([grad(v[:, :1]), grad(v[:, 1:])], dim=1)
+
+    def tensor_div(t: Tensor) -> Tensor:
+        """Return v_i = d_j T_ij."""
+        return torch.cat([div(t[:, :2]), div(t[:, 2:])], dim=1)
+
     return {
+        "jacobian": (jacobian, VECTOR, TENSOR),
+        "tensor div": (tensor_div, TENSOR, VECTOR),
         "grad": (grad, SCALAR, VECTOR),
         "rotated grad": (rotated, PSEUDOSCALAR, VECTOR),
         "curl": (curl, VECTOR, PSEUDOSCALAR),
@@ -207,9 +219,12 @@ def test_the_differences_are_derivatives() -> None:
 
 
 @pytest.mark.parametrize("slopes", [central, spectral])
-@pytest.mark.parametrize("name", ["grad", "rotated grad", "curl", "div"])
+@pytest.mark.parametrize(
+    "name", ["grad", "rotated grad", "curl", "div", "jacobian", "tensor div"]
+)
 def test_operators_and_networks_share_their_ranks(slopes: Slopes, name: str) -> None:
-    """grad u and rotated grad w are vectors, curl v a pseudoscalar, div v a scalar.
+    """grad u and rotated grad w are vectors, curl v a pseudoscalar, div v a scalar;
+    the Jacobian of a vector is a tensor, whose divergence is a vector.
 
     A strict network between the same ranks commutes with the same action; it meets
     the operator in one map too, ``net(D u)``.
@@ -229,6 +244,8 @@ WRONG = {
     "grad": (SCALARS, lambda g: bool(g.turns or g.flip)),
     "curl": (SCALAR, lambda g: g.flip),
     "div": (PSEUDOSCALAR, lambda g: g.flip),
+    # Half a turn leaves tensors as they are.
+    "jacobian": (FOUR, lambda g: bool(g.turns % 2 or g.flip)),
 }
 
 

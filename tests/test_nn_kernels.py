@@ -20,6 +20,7 @@ FIELDS = FieldSpec.of(
     Field(name="v", rank=Rank.VECTOR, components=2),
     Field(name="w", rank=Rank.PSEUDOSCALAR),
     Field(name="u"),
+    Field(name="t", rank=Rank.TENSOR, components=4),
 )
 
 
@@ -159,9 +160,9 @@ def escnn_filters(
 @pytest.mark.parametrize("group", ["C4", "D4", "C8"])
 def test_trivial_part_holds_the_steerable_kernels_of_escnn(group: str) -> None:
     space = gspace(group)
-    regular, vector, pseudoscalar, _ = representations(group)
+    regular, vector, pseudoscalar, _, tensor = representations(group)
     for rho_in, rho_out in [(regular, regular), (vector, regular),
-                            (pseudoscalar, vector)]:  # fmt: skip
+                            (pseudoscalar, vector), (vector, tensor)]:  # fmt: skip
         filters = escnn_filters(rho_in, rho_out, group)
         basis = kernel_basis(rho_in, rho_out, space, 5, parts=())["trivial"].flatten(1)
         outside = filters - filters @ basis.T @ basis
@@ -180,6 +181,21 @@ def test_standard_representation_is_the_matrix_itself() -> None:
             assert math.isclose(abs(np.linalg.det(matrix)), 1.0)
 
 
+def test_tensors_turn_on_both_sides() -> None:
+    """rho(g) vec T = vec M T M^T, row after row; transposed tensors do so too."""
+    some = np.array([[0.3, -1.0], [0.7, 2.0]])
+    for group in [*EXACT_GROUPS, "C3", "C8", "D3", "D8"]:
+        space = gspace(group)
+        tensor = representations(group)[4]
+        for element in space.fibergroup.elements:
+            m = element_matrix(space, element)
+            turned = tensor(element) @ some.ravel()
+            assert np.abs(turned - (m @ some @ m.T).ravel()).max() <= 1e-12
+            back = m.T @ some @ m
+            differs = np.abs(m - m.T).max() > 1e-9 and np.abs(m + m.T).max() > 1e-9
+            assert (np.abs(turned - back.ravel()).max() >= 1e-2) == differs
+
+
 def test_bad_input_says_what_is_allowed() -> None:
     space = gspace("C8")
     regular = space.regular_repr
@@ -195,5 +211,8 @@ def test_bad_input_says_what_is_allowed() -> None:
     with pytest.raises(InputError, match=r"part 'spin'.*trivial, vector"):
         kernel_basis(regular, regular, space, 5, parts=("spin",))
     three = FieldSpec.of(Field(name="v", rank=Rank.VECTOR, components=3))
-    with pytest.raises(InputError, match="2 components, got 3"):
+    with pytest.raises(InputError, match="vector of the plane has 2 components, got 3"):
         field_type(three, space)
+    attitude = FieldSpec.of(Field(name="r", rank=Rank.TENSOR, components=9))
+    with pytest.raises(InputError, match="tensor of the plane has 4 components, got 9"):
+        field_type(attitude, space)

@@ -14,6 +14,7 @@ from rigid_bodies import (
     GRID,
     NO_FIELDS,
     TERMS,
+    attitude_of,
     body,
     channels,
     flow,
@@ -29,8 +30,9 @@ from pde_sym.simulate import rollout, simulate
 from pde_sym.systems.ensemble import Ensemble
 from pde_sym.systems.rigid_body import RigidBody
 from pde_sym.systems.rigid_body_dynamics import joined, parts
-from pde_sym.systems.rigid_body_exact import conjugate, free_motion, rotate
+from pde_sym.systems.rigid_body_exact import free_motion
 from pde_sym.systems.rigid_body_initial import FIELDS, NearAxis, RandomSpin
+from pde_sym.systems.rigid_body_rotations import applied
 from pde_sym.systems.rigid_body_solver import LARGEST_TURN
 from pde_sym.systems.rigid_body_splitting import COMPOSITION, split_step
 from pde_sym.systems.rigid_body_terms import (
@@ -76,11 +78,11 @@ def test_bodies_with_and_without_a_term_start_alike(law: RandomSpin | NearAxis) 
     full, plain = body(*ALL), body(attitude=False)
     all_of_it, momentum = (states(s, 5, law=law) for s in (full, plain))
     assert torch.equal(all_of_it[:, :3], momentum)
-    attitude = all_of_it[:, channels(full, "attitude_w", 4), 0, 0, 0]
+    attitude = attitude_of(full, all_of_it)
     vertical = all_of_it[:, channels(full, "gravity_direction", 3), 0, 0, 0]
-    up = rotate(attitude, vertical)
+    up = applied(attitude, vertical)
     assert (up - up.new_tensor([0.0, 0.0, 1.0])).abs().max() <= 1e-15
-    assert (rotate(conjugate(attitude), vertical) - up).abs().max() >= 0.1
+    assert (applied(attitude.mT, vertical) - up).abs().max() >= 0.1
     phase = all_of_it[:, channels(full, "phase_cos", 2), 0, 0, 0]
     assert torch.equal(phase, phase.new_tensor([[1.0, 0.0]]).expand(5, 2))
 
@@ -91,10 +93,11 @@ def test_laws_draw_what_they_say() -> None:
     size = torch.linalg.vector_norm(u[:, :3], dim=1)
     assert 0.5 <= float(size.min()) <= 0.51
     assert 0.69 <= float(size.max()) <= 0.7
-    # 400 draws of variance 1/3 and 1/4: five standard deviations.
-    direction, q = u[:, :3] / size[:, None], u[:, 3:]
+    # 400 draws of variance 1/3: five standard deviations.
+    direction, turns = u[:, :3] / size[:, None], attitude_of(plain, u)
     assert direction.mean(0).abs().max() <= 5 * (1 / 3 / 400) ** 0.5
-    assert q.mean(0).abs().max() <= 5 * (1 / 4 / 400) ** 0.5
+    assert turns.mean(0).abs().max() <= 5 * (1 / 3 / 400) ** 0.5
+    assert (turns.square().mean(0) - 1 / 3).abs().max() <= 5 * (4 / 45 / 400) ** 0.5
     for axis in (1, 2, 3):
         law = NearAxis(axis=axis, size=2.0, tilt=5.0)  # type: ignore[arg-type]
         pi = states(plain, 50, law=law)[:, :3, 0, 0, 0]

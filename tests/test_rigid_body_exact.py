@@ -12,15 +12,13 @@ from scipy.special import ellipj, ellipk
 from torch import Tensor
 
 from pde_sym.systems.rigid_body_exact import (
-    conjugate,
     elliptic_k,
     flip_period,
     free_attitude,
     free_motion,
     jacobi,
-    multiply,
-    rotate,
 )
+from pde_sym.systems.rigid_body_rotations import rotate
 
 Array = NDArray[np.float64]
 
@@ -295,13 +293,3 @@ def test_one_part_is_exact_up_to_a_radian() -> None:
 def test_a_body_at_rest_does_not_turn() -> None:
     q = free_attitude(torch.zeros(2, 3).double(), tensor([1.0, 1.5, 2.0]), 1.0, 3)
     assert torch.equal(q, tensor([[1.0, 0, 0, 0]] * 2))
-
-
-def test_quaternions() -> None:
-    rng = np.random.default_rng(3)
-    a, b = (tensor(x / np.linalg.norm(x)) for x in rng.normal(size=(2, 4)))
-    v = tensor(rng.normal(size=3))
-    both = rotate(multiply(a, b), v)
-    assert (both - rotate(a, rotate(b, v))).abs().max() <= 1e-15
-    assert (both - rotate(b, rotate(a, v))).abs().max() >= 1e-2
-    assert (rotate(conjugate(a), rotate(a, v)) - v).abs().max() <= 1e-15

@@ -1,5 +1,6 @@
 """Which rotations of body and space survive, on the solver and from both sides."""
 
+import numpy as np
 import pytest
 import torch
 from helpers import relative_difference
@@ -7,16 +8,17 @@ from rigid_bodies import (
     INERTIAS,
     OBLIQUE,
     TERMS,
+    attitude_of,
     body,
     channels,
     flow,
     states,
     terms_of,
 )
+from scipy.linalg import expm
 from torch import Tensor
 
 from pde_sym.errors import InputError
-from pde_sym.systems.rigid_body_exact import rotate
 from pde_sym.systems.rigid_body_symmetry import (
     PROBES,
     BodyAction,
@@ -100,16 +102,52 @@ def test_what_cannot_be_seen_without_the_attitude_is_refused() -> None:
         act(Rotation("space", (1.0, 0.0, 0.0), 40.0), u)
 
 
+def test_the_attitude_goes_from_the_body_to_space() -> None:
+    """``R -> R Q^T`` and ``R -> S R``, and not the other way round."""
+    system = body()
+    u, act = states(system), BodyAction(system.fields)
+    before = attitude_of(system, u)
+    for g in TURNS:
+        after, turn = attitude_of(system, act(g, u)), torch.from_numpy(g.matrix)
+        both = {"body": before @ turn.T, "space": turn @ before}
+        wrong = both.pop("space" if g.of == "body" else "body")
+        assert (after - both[g.of]).abs().max() <= 1e-15
+        assert (after - wrong).abs().max() >= 1e-1
+
+
+def test_the_vertical_stays_where_it_is() -> None:
+    """``R Gamma = e_z`` in states of any precision; about it Gamma keeps every bit."""
+    system = body(TERMS["gravity"])
+    u, act = states(system).float().double(), BodyAction(system.fields)
+    at = channels(system, "gravity_direction", 3)
+    for g in TURNS:
+        moved = act(g, u)
+        up = (attitude_of(system, moved) @ moved[:, at, 0, 0])[..., 0]
+        assert (up - up.new_tensor([0.0, 0.0, 1.0])).abs().max() <= 3e-7
+        is_about = g.of == "space" and g.axis == (0.0, 0.0, 1.0)
+        assert torch.equal(moved[:, at], u[:, at]) == is_about
+
+
+def test_rotations_are_exact_and_counterclockwise() -> None:
+    """``1 + sin hat(n) + (1 - cos) hat(n)^2`` is ``exp(angle hat(n))``."""
+    for g in TURNS:
+        x, y, z = np.array(g.axis) / np.linalg.norm(g.axis)
+        hat = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+        assert np.abs(g.matrix - expm(np.radians(g.angle) * hat)).max() <= 2e-15
+        assert np.abs(g.matrix - expm(-np.radians(g.angle + 9) * hat)).max() >= 1e-1
+    about = Rotation("body", (0.0, 3.0, 0.0), 540.0)
+    assert np.array_equal(about.matrix, np.diag([-1.0, 1.0, -1.0]))
+
+
 def test_rotations_act_as_a_group_and_turn_the_spatial_momentum() -> None:
     system = body(TERMS["gravity"])
-    at = channels(system, "attitude_w", 4)
     u, act = states(system), BodyAction(system.fields)
     for g in TURNS:
         assert relative_difference(act(g.inverse(), act(g, u)), u) <= EXACT
         assert relative_difference(act(g, u), u) >= BROKEN
-        moved = act(g, u).flatten(1)
-        spatial = rotate(moved[:, at], moved[:, :3])
-        expected = rotate(u.flatten(1)[:, at], u[:, :3, 0, 0, 0])
+        spatial, expected = (
+            (attitude_of(system, x) @ x[:, :3, 0, 0])[..., 0] for x in (act(g, u), u)
+        )
         if g.of == "space":
             expected = expected @ torch.from_numpy(g.matrix).T
         assert relative_difference(spatial, expected) <= EXACT

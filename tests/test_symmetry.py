@@ -26,6 +26,7 @@ SPEC = FieldSpec.of(
     Field(name="u"),
     Field(name="w", rank=Rank.PSEUDOSCALAR),
     Field(name="v", rank=Rank.VECTOR, components=2),
+    Field(name="t", rank=Rank.TENSOR, components=4),
 )
 ELEMENTS = [
     GroupElement(g.turns, g.flip, (i / 8, j / 8))
@@ -62,7 +63,8 @@ def test_action_moves_points_and_components_by_the_same_matrix(
         a, b = 2 * np.pi * x, 2 * np.pi * y
         u = torch.sin(a) + torch.cos(2 * b + a)
         w = torch.cos(a) * torch.sin(b) + torch.sin(2 * a)
-        return torch.stack([u, w, torch.sin(b + 2 * a), torch.cos(a - b)])
+        parts = [torch.sin(b + 2 * a), torch.cos(a - b), torch.sin(a - 2 * b), u * w]
+        return torch.stack([u, w, torch.sin(b + 2 * a), torch.cos(a - b), *parts])
 
     (a, b), (c, d) = element.matrix
     sx, sy = element.shift
@@ -77,7 +79,15 @@ def test_action_moves_points_and_components_by_the_same_matrix(
         ]
     )
     moved = act(element, fields(x, y), SPEC, GRID)
-    assert torch.allclose(moved, expected, atol=1e-12)
+    assert torch.allclose(moved[:4], expected, atol=1e-12)
+    matrix = torch.tensor(element.matrix, dtype=torch.float64)
+    tensor = back[4:].reshape(2, 2, *GRID.shape)
+    turned = torch.einsum("ik,jl,klxy->ijxy", matrix, matrix, tensor)
+    assert torch.allclose(moved[4:], turned.flatten(0, 1), atol=1e-12)
+    other = torch.einsum("ik,lj,klxy->ijxy", matrix, matrix, tensor)  # M T M
+    if element.flip or element.turns % 2:
+        is_same = torch.equal(matrix, matrix.T)
+        assert torch.allclose(moved[4:], other.flatten(0, 1), atol=1e-12) == is_same
 
 
 def test_quarter_turn_maps_x_to_y() -> None:

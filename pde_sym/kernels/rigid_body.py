@@ -1,8 +1,8 @@
 """Compiled frame of the rigid body with breaking terms, one trajectory at a time.
 
 The splitting is that of `pde_sym.systems.rigid_body_splitting`. A trajectory is the
-array of all fields that a body may have, in the order of `rigid_body_initial.FIELDS`:
-Pi is 0 to 2, Gamma 3 to 5, the attitude 6 to 9, the phase 10 and 11.
+array of `rigid_body_state`: Pi is 0 to 2, Gamma 3 to 5, the attitude 6 to 9 as a
+quaternion, the phase 10 and 11.
 """
 
 import math
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pde_sym.kernels.rigid_body_exact import FreeBody, carry
+from pde_sym.kernels.rigid_body_state import entering, leaving
 from pde_sym.systems.base import Budget
 from pde_sym.systems.rigid_body import RigidBody
-from pde_sym.systems.rigid_body_initial import FIELDS
 from pde_sym.systems.rigid_body_splitting import COMPOSITION
 from pde_sym.systems.rigid_body_symmetry import Vector
 from pde_sym.systems.rigid_body_terms import (
@@ -91,7 +91,7 @@ def plan_of(system: RigidBody) -> Plan:
         has_rotor=any(rotor),
         has_kick=any(weight) or any(torque),
         has_vertical="gravity_direction" in names,
-        has_attitude="attitude_w" in names,
+        has_attitude="attitude" in names,
         has_phase="phase_cos" in names,
     )
 
@@ -108,10 +108,9 @@ class CompiledBody:
     def __init__(self, system: RigidBody, dt: float) -> None:
         self._system, self._dt, self._plan = system, dt, plan_of(system)
         self._closed = FreeBody(system.moments)
-        own, where = system.fields.names, FIELDS.slices()
-        self._channels = np.r_[tuple(where[name] for name in own)]
-        # Pi alone stands where it does among all fields, and the loops read no more.
-        self._has_more = len(own) > 1
+        self._fields = system.fields.slices()
+        # Pi alone stands where it does in the loops, and they read no more.
+        self._has_more = len(self._fields) > 1
 
     def advance(self, state: Tensor, counts: Tensor) -> tuple[Tensor, Budget]:
         """Return the state of a batch one frame later, and the budgets.
@@ -125,8 +124,7 @@ class CompiledBody:
         """
         full = np.ascontiguousarray(state.detach().flatten(1).numpy())
         if self._has_more:
-            full = np.zeros((len(state), FIELDS.num_channels))
-            full[:, self._channels] = state.detach().flatten(1).numpy()
+            full = entering(self._fields, full)
         if self._system.is_free:
             after, budgets = self._free(full, counts.numpy())
         else:
@@ -137,7 +135,7 @@ class CompiledBody:
         changes: Budget = dict(zip(BUDGETS, rows, strict=True))
         constant = torch.zeros(len(state), dtype=torch.float64)
         if self._has_more:
-            after = np.ascontiguousarray(after[:, self._channels])
+            after = leaving(self._fields, after)
         return (
             torch.from_numpy(after).reshape(state.shape),
             {i.name: changes.get(i.name, constant) for i in self._system.invariants},
@@ -173,10 +171,6 @@ def _frames(plan, states, dt, counts, composition):
                 _stage(plan, x, gamma * h)
                 pending = gamma * h / 2
         _accumulate(plan, x, budget, pending)
-        if plan.has_attitude:
-            size = math.sqrt(x[6] ** 2 + x[7] ** 2 + x[8] ** 2 + x[9] ** 2)
-            for i in range(6, 10):
-                x[i] /= size
     return following, budgets
 
 

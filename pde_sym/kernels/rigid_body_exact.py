@@ -1,7 +1,7 @@
 """Compiled frame of the free rigid body: `pde_sym.systems.rigid_body_exact` in loops.
 
-The formulas and their names are those of that module. A trajectory is the array of all
-fields that a body may have, as in `pde_sym.kernels.rigid_body`.
+The formulas and their names are those of that module. A trajectory is the array of
+`pde_sym.kernels.rigid_body_state`.
 """
 
 import math

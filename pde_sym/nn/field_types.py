@@ -77,7 +77,7 @@ def field_type(spec: FieldSpec, space: GSpace) -> FieldType:
     Raises
     ------
     InputError
-        When a vector field has another number of components than 2.
+        When a vector has another number of components than 2, or a tensor than 4.
     """
     return FieldType(space, [_representation(field, space) for field in spec])
 
@@ -88,13 +88,14 @@ def regular_type(space: GSpace, num_fields: int) -> FieldType:
 
 
 def _representation(field: Field, space: GSpace) -> Representation:
-    if field.rank is Rank.VECTOR:
-        if field.components != 2:
+    order = field.rank.tensor_order
+    if order:
+        if field.components != 2**order:
             raise InputError(
-                f"field {field.name!r}: a vector of the plane has 2 components, "
-                f"got {field.components}"
+                f"field {field.name!r}: a {field.rank.value} of the plane has "
+                f"{2**order} components, got {field.components}"
             )
-        return _standard(space)
+        return _standard(space) if order == 1 else _tensor(space)
     parity = field.rank is Rank.PSEUDOSCALAR
     one = _matching(space, lambda m: np.linalg.det(m) if parity else 1.0)
     if field.components == 1:
@@ -114,6 +115,13 @@ def _standard(space: GSpace) -> Representation:
     # C1, C2, D1 and D2 have diagonal matrices: x and y are irreps of their own.
     along = [_matching(space, lambda m, i=i: m[i, i]) for i in range(2)]
     return directsum(along, name="standard")
+
+
+@functools.cache
+def _tensor(space: GSpace) -> Representation:
+    """Return the representation ``T -> M T M^T`` on the rows of T, ``M (x) M``."""
+    standard = _standard(space)
+    return standard.tensor(standard)
 
 
 def _matching(space: GSpace, character: Any) -> Representation:

@@ -1,6 +1,7 @@
 """One shard: trajectories in an HDF5 file with The Well's schema.
 
-On disk a field is ``(trajectory, time, x, y[, component])``, in memory a state is
+On disk a field is ``(trajectory, time, x, y)`` with an axis of components more for a
+vector and two for a tensor, in memory a state is
 ``(trajectory, time, channel, x, y)``. A file is built in memory, so that the HDF5
 library never meets a full disk, and its hash is checked before the library parses a
 byte, so that it never meets a damaged file. Equal shards have equal bytes.
@@ -139,7 +140,7 @@ def _write_fields(file: Any, shard: Shard) -> None:
             part = np.moveaxis(
                 values.take(range(values.shape[lead])[channels], lead), lead, -1
             )
-            part = part if order else part[..., 0]
+            part = part.reshape(*part.shape[:-1], *field.component_shape)
             dataset = file[GROUPS[order]].create_dataset(
                 field.name,
                 data=np.ascontiguousarray(part, dtype=shard.states.dtype),
@@ -148,6 +149,10 @@ def _write_fields(file: Any, shard: Shard) -> None:
             )
             dataset.attrs["dim_varying"] = np.ones(shard.grid.num_axes, dtype=bool)
             dataset.attrs["unit"] = field.unit
+            if order == 2:
+                # All components are stored, and nothing is promised of them.
+                dataset.attrs["symmetric"] = np.bool_(False)
+                dataset.attrs["antisymmetric"] = np.bool_(False)
             _set_varying(dataset, sample=varies or not hidden, time=varies)
             names[GROUPS[order]].append(field.name)
     for group in GROUPS:
@@ -269,10 +274,10 @@ class ShardReader:
         """Read one field as ``(*lead, components, x, y)``."""
         order = field.rank.tensor_order
         name = f"{GROUPS[order]}/{field.name}"
-        components = (field.components,) * order
-        values = self._read(name, (*lead, *self.grid.shape, *components), selection)
-        axis = len(lead)
-        return np.moveaxis(values, -1, axis) if order else np.expand_dims(values, axis)
+        shape = (*lead, *self.grid.shape, *field.component_shape)
+        values = self._read(name, shape, selection)
+        flat = values.reshape(*values.shape[: len(shape) - order], field.components)
+        return np.moveaxis(flat, -1, len(lead))
 
     def states(
         self, trajectories: slice = slice(None), frames: slice = slice(None)

@@ -193,6 +193,11 @@ class _Checker:
                 bool(dataset.fletcher32) and dataset.compression is None,
                 f"{dataset.name} must have a checksum and no compression",
             )
+            for name in ("symmetric", "antisymmetric") if order == 2 else ():
+                self.need(
+                    isinstance(dataset.attrs.get(name), np.bool_),
+                    f"{dataset.name}@{name} must be a boolean",
+                )
         self.need(
             varies == sorted(varies, reverse=True),
             f"{group.name}: fields that vary in time come first",

@@ -5,7 +5,7 @@ values, and of the change from frame to frame. Sums are float64 and merge trajec
 trajectory, so that neither the size of a shard nor the number of workers shows.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ class _Moments:
             self.count = total
 
     def table(self, spec: FieldSpec) -> dict[str, dict[str, Any]]:
-        """Return mean, std and rms by field: a number, or a list for a vector."""
+        """Return mean, std and rms by field: a number, or nested lists."""
         values = {
             "mean": self.mean,
             "std": np.sqrt(self.centred / max(self.count, 1)),
@@ -58,15 +58,11 @@ class _Moments:
         }
         return {
             key: {
-                field.name: _plain(channels[part], field.rank.tensor_order)
+                field.name: channels[part].reshape(field.component_shape).tolist()
                 for field, part in zip(spec, spec.slices().values(), strict=True)
             }
             for key, channels in values.items()
         }
-
-
-def _plain(values: NDArray[np.float64], order: int) -> float | list[float]:
-    return [float(v) for v in values] if order else float(values[0])
 
 
 class _FieldMoments:
@@ -149,8 +145,17 @@ def read_statistics(folder: Path, manifest: Manifest) -> dict[str, dict[str, Any
         raise DataError(f"{path}: expected the keys {', '.join(KEYS)}")
     for key, fields in table.items():
         for name, value in fields.items():
-            for number in value if isinstance(value, list) else [value]:
+            for number in _leaves(value):
                 # YAML reads 1e-05 as text.
                 if not isinstance(number, float):
                     raise DataError(f"{path}: {key}.{name} is {number!r}, not a float")
     return table
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """Yield the numbers of a scalar, a vector or a tensor."""
+    if isinstance(value, list):
+        for part in value:
+            yield from _leaves(part)
+    else:
+        yield value

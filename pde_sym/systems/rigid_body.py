@@ -36,6 +36,7 @@ from pde_sym.systems.rigid_body_initial import (
     FIELDS,
     NearAxis,
     RandomSpin,
+    own_state,
 )
 from pde_sym.systems.rigid_body_symmetry import (
     BODY_PROBES,
@@ -122,7 +123,7 @@ class RigidBody(System):
     inertia: Vector = (1.0, 1.5, 2.0)
     """Principal moments of inertia; none exceeds the sum of the other two."""
     attitude: bool = False
-    """Whether the attitude joins the state, as a unit quaternion, scalar first."""
+    """Whether the attitude R joins the state, a matrix from the body to space."""
     breaking: tuple[RigidBodyTerm, ...] = ()
     """Breaking terms, each kind at most once."""
 
@@ -182,7 +183,9 @@ class RigidBody(System):
         generator: np.random.Generator,
         index: int = 0,
     ) -> NDArray[np.float64]:
-        """Draw a state and pick this body's fields from it."""
+        """Draw a state and pick this body's fields; own arrays hold no others."""
+        if isinstance(law, RandomSpin) and law.field is not None:
+            return own_state(law.field.values(), self.fields, grid, index)
         drawn, where = law.sample(grid, generator, index), FIELDS.slices()
         return np.concatenate([drawn[where[name]] for name in self.fields.names])
 
@@ -261,7 +264,7 @@ class RigidBody(System):
         if self.term(Gravity):
             names.add("gravity_direction")
         if self.attitude:
-            names |= {f"attitude_{part}" for part in "wxyz"}
+            names.add("attitude")
         if self.term(InertiaModulation):
             names |= {"phase_cos", "phase_sin"}
         return _chosen(frozenset(names))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pde_sym.systems.base import Budget
 from pde_sym.systems.rigid_body import RigidBody
-from pde_sym.systems.rigid_body_exact import rotate
+from pde_sym.systems.rigid_body_rotations import applied
 from pde_sym.systems.rigid_body_terms import (
     DoubleBracket,
     Friction,
@@ -20,7 +20,10 @@ from pde_sym.systems.rigid_body_terms import (
 
 @dataclass(frozen=True)
 class Parts:
-    """The fields of a state, each ``(batch, components)``; None where it has none."""
+    """The fields of a state, each ``(batch, components)``; None where it has none.
+
+    The attitude is ``(batch, 3, 3)``.
+    """
 
     momentum: Tensor
     vertical: Tensor | None
@@ -37,10 +40,11 @@ def parts(system: RigidBody, state: Tensor) -> Parts:
             return None
         return columns[:, where[name].start : where[name].start + width]
 
+    attitude = of("attitude", 9)
     return Parts(
         columns[:, :3],
         of("gravity_direction", 3),
-        of("attitude_w", 4),
+        None if attitude is None else attitude.unflatten(1, (3, 3)),
         of("phase_cos", 2),
     )
 
@@ -48,7 +52,8 @@ def parts(system: RigidBody, state: Tensor) -> Parts:
 def joined(found: Parts) -> Tensor:
     """Return the state of the fields, the inverse of `parts`."""
     columns = (found.momentum, found.vertical, found.attitude, found.phase)
-    return torch.cat([c for c in columns if c is not None], 1)[..., None, None, None]
+    flat = [c.flatten(1) for c in columns if c is not None]
+    return torch.cat(flat, 1)[..., None, None, None]
 
 
 def moments(system: RigidBody, found: Parts) -> Tensor:
@@ -74,7 +79,7 @@ def measure(system: RigidBody, found: Parts) -> Budget:
         values["vertical_norm"] = (gamma * gamma).sum(-1)
         values["vertical_momentum"] = (pi * gamma).sum(-1)
     if found.attitude is not None:
-        values |= _by_axis(rotate(found.attitude, pi))
+        values |= _by_axis(applied(found.attitude, pi))
     for name in system.integrals:
         values[name] = _INTEGRALS[name](system, found)
     return values
@@ -144,7 +149,7 @@ def rates(system: RigidBody, found: Parts) -> Budget:
         result["vertical_norm"] = zero
         result["vertical_momentum"] = _dot(gamma, push)
     if found.attitude is not None:
-        result |= _by_axis(rotate(found.attitude, pull + push))
+        result |= _by_axis(applied(found.attitude, pull + push))
     result |= dict.fromkeys(system.integrals, zero)
     if gamma is not None and "goryachev_chaplygin" in result:
         along = system.strength(Gravity) * _dot(pi, gamma)

@@ -31,6 +31,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pde_sym.systems.rigid_body_rotations import multiply
+
 LANDEN_STEPS = 4
 """From a parameter of at most 1/2, four steps leave one below 1e-20."""
 AGM_STEPS = 16
@@ -255,22 +257,3 @@ def free_product(momentum: Tensor, inertia: Tensor, dt: float, parts: int) -> Te
         pi = free_motion(initial, inertia, part * h + inner)
         total = total + (pi[..., 0] * pi[..., 1] * weights).sum(-1)
     return total
-
-
-def multiply(a: Tensor, b: Tensor) -> Tensor:
-    """Return the product of quaternions ``(..., 4)``, scalar first: first b, then a."""
-    a0, b0, av, bv = a[..., :1], b[..., :1], a[..., 1:], b[..., 1:]
-    scalar = a0 * b0 - (av * bv).sum(-1, keepdim=True)
-    return torch.cat([scalar, a0 * bv + b0 * av + torch.linalg.cross(av, bv)], dim=-1)
-
-
-def rotate(q: Tensor, v: Tensor) -> Tensor:
-    """Return R v of a unit quaternion ``(..., 4)`` and a vector ``(..., 3)``."""
-    scalar, axis = q[..., :1], q[..., 1:]
-    twice = 2 * torch.linalg.cross(axis, v)
-    return v + scalar * twice + torch.linalg.cross(axis, twice)
-
-
-def conjugate(q: Tensor) -> Tensor:
-    """Return the inverse of a unit quaternion ``(..., 4)``."""
-    return torch.cat([q[..., :1], -q[..., 1:]], dim=-1)

@@ -1,7 +1,8 @@
 """The step of the rigid body over one frame, with its budgets.
 
 A free body moves by its closed form (`rigid_body_exact`), with breaking terms by a
-splitting of order 8 (`rigid_body_splitting`).
+splitting of order 8 (`rigid_body_splitting`). The attitude is a unit quaternion within
+a frame and a matrix between frames, so that it stays a rotation to round-off.
 """
 
 import functools
@@ -17,11 +18,15 @@ from pde_sym.systems.base import Budget
 from pde_sym.systems.rigid_body import RigidBody
 from pde_sym.systems.rigid_body_dynamics import Parts, joined, parts
 from pde_sym.systems.rigid_body_exact import (
-    conjugate,
     free_attitude,
     free_motion,
     free_product,
+)
+from pde_sym.systems.rigid_body_rotations import (
+    conjugate,
+    matrix_of,
     multiply,
+    quaternion_of,
     rotate,
 )
 from pde_sym.systems.rigid_body_splitting import split_step
@@ -203,9 +208,7 @@ class RigidBodySolver:
             if vertical is not None:
                 vertical = rotate(conjugate(turn), vertical)
             if attitude is not None:
-                attitude = multiply(attitude, turn)
-                size = torch.linalg.vector_norm(attitude, dim=-1, keepdim=True)
-                attitude = attitude / size
+                attitude = matrix_of(multiply(quaternion_of(attitude), turn))
         if phase is not None:
             phase = self._later(phase)
         names = [invariant.name for invariant in self._system.invariants]

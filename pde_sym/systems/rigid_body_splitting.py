@@ -24,6 +24,7 @@ from torch import Tensor
 from pde_sym.systems.base import Budget
 from pde_sym.systems.rigid_body import RigidBody
 from pde_sym.systems.rigid_body_dynamics import Parts, rates
+from pde_sym.systems.rigid_body_rotations import matrix_of, quaternion_of
 from pde_sym.systems.rigid_body_terms import (
     DoubleBracket,
     Friction,
@@ -82,7 +83,8 @@ class _Flow:
         self._system = system
         self._pi = _components(found.momentum)
         self._gamma = _components(found.vertical)
-        self._q = _components(found.attitude)
+        attitude = found.attitude
+        self._q = _components(None if attitude is None else quaternion_of(attitude))
         self._phase = _components(found.phase)
         self._rotor, self._torque = system.vector(Gyrostat), system.vector(Torque)
         self._weight = system.vector(Gravity)
@@ -129,15 +131,13 @@ class _Flow:
             flow(h / 2)
 
     def parts(self) -> Parts:
-        """Return the state; the attitude is of length 1."""
+        """Return the state, whose attitude is a rotation."""
         pi, gamma, q, phase = (
             torch.stack(v, -1) if v else None
             for v in (self._pi, self._gamma, self._q, self._phase)
         )
         assert pi is not None, "a body has a momentum"
-        if q is not None:
-            q = q / torch.linalg.vector_norm(q, dim=-1, keepdim=True)
-        return Parts(pi, gamma, q, phase)
+        return Parts(pi, gamma, None if q is None else matrix_of(q), phase)
 
     def accumulate(self, budget: Budget, h: float) -> None:
         """Add h times the rates of the present state."""

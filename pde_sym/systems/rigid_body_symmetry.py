@@ -2,7 +2,7 @@
 
 A rotation Q of the body renames its axes: ``Pi -> Q Pi``, ``Gamma -> Q Gamma``,
 ``R -> R Q^T``. A rotation S of space moves the body: ``R -> S R``, while the vertical
-``R Gamma`` stays where it is.
+``e_z = R Gamma`` stays where it is: ``Gamma -> Gamma + R^T (S^T - 1) e_z``.
 """
 
 import math
@@ -52,20 +52,14 @@ class Rotation:
         return type(self)(self.of, self.axis, -self.angle)
 
     @property
-    def quaternion(self) -> tuple[float, float, float, float]:
-        """``(cos, n sin)`` of half the angle; half turns are exact."""
-        turned = math.remainder(self.angle, 720.0)
-        cos = 0.0 if abs(turned) == 180.0 else math.cos(math.radians(turned / 2))
-        sin = math.sin(math.radians(turned / 2)) / math.hypot(*self.axis)
-        x, y, z = (sin * component for component in self.axis)
-        return (cos, x, y, z)
-
-    @property
     def matrix(self) -> Array:
-        """The rotation matrix ``(3, 3)``."""
-        w, x, y, z = self.quaternion
+        """``1 + sin hat(n) + (1 - cos) hat(n)^2``, ``(3, 3)``; half turns are exact."""
+        turned = math.remainder(self.angle, 360.0)
+        cos = math.cos(math.radians(turned))
+        sin = 0.0 if abs(turned) == 180.0 else math.sin(math.radians(turned))
+        x, y, z = (component / math.hypot(*self.axis) for component in self.axis)
         cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-        return np.eye(3) + 2 * w * cross + 2 * cross @ cross
+        return np.eye(3) + sin * cross + (1 - cos) * cross @ cross
 
 
 @dataclass(frozen=True)
@@ -178,25 +172,25 @@ class BodyAction:
             When space is rotated off the vertical and the state has a vertical but no
             attitude: what the body sees of that depends on how it stands.
         """
-        from pde_sym.systems.rigid_body_exact import conjugate, multiply, rotate
+        from pde_sym.systems.rigid_body_rotations import applied, product
 
         columns, where = state.flatten(1).clone(), self.spec.slices()
-        turn = columns.new_tensor(rotation.quaternion).expand(len(columns), 4)
-        vertical, start = where.get("gravity_direction"), where.get("attitude_w")
-        attitude = start and slice(start.start, start.start + 4)
+        turn = columns.new_tensor(rotation.matrix)
+        vertical, attitude = where.get("gravity_direction"), where.get("attitude")
         if rotation.of == "body":
             for part in (where["angular_momentum"], vertical):
                 if part is not None:
-                    columns[:, part] = rotate(turn, columns[:, part])
+                    columns[:, part] = applied(turn, columns[:, part])
             if attitude is not None:
-                columns[:, attitude] = multiply(columns[:, attitude], conjugate(turn))
+                before = columns[:, attitude].unflatten(1, (3, 3))
+                columns[:, attitude] = product(before, turn.T).flatten(1)
         elif attitude is not None:
-            before = columns[:, attitude]
-            after = multiply(turn, before)
+            before = columns[:, attitude].unflatten(1, (3, 3))
             if vertical is not None:
-                up = rotate(before, columns[:, vertical])
-                columns[:, vertical] = rotate(conjugate(after), up)
-            columns[:, attitude] = after
+                # What Gamma = R^T e_z gains; nothing, bit for bit, about the vertical.
+                gained = turn[2] - turn.new_tensor([0.0, 0.0, 1.0])
+                columns[:, vertical] += applied(before.mT, gained)
+            columns[:, attitude] = product(turn, before).flatten(1)
         elif vertical is not None and not _close(rotation.matrix[:, 2], np.eye(3)[2]):
             raise InputError(
                 f"{rotation.name}: needs the attitude, ask for it with attitude=true"

@@ -20,7 +20,7 @@ from pde_sym.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
 from pde_sym.config import Frozen
 from pde_sym.errors import DataError, SimulationError
 from pde_sym.metrics import vrmse
-from pde_sym.nn import SteerableConv2d, split_parameters
+from pde_sym.nn import relaxed_layers, split_parameters
 from pde_sym.nn.surrogate import Surrogate
 from pde_sym.simulate import rollout
 from pde_sym.store import files
@@ -197,7 +197,7 @@ def fit(
         states, given = train.batch(indices)
         loss = window_loss(surrogate, states, given)
         if config.penalty:
-            penalties = [layer.penalty() for layer in steerable_layers(surrogate)]
+            penalties = [layer.penalty() for layer in relaxed_layers(surrogate)]
             loss = loss + config.penalty * sum(penalties, loss.new_zeros(()))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -211,6 +211,8 @@ def fit(
         for group in optimiser.param_groups:
             group["lr"] = rate * group["factor"]
         optimiser.step()
+        for layer in relaxed_layers(surrogate):
+            layer.after_update()
         update += 1
         if update % LOG_EVERY == 0:
             row = {"update": update, "loss": loss.item(), "rate": rate}
@@ -234,14 +236,9 @@ def load_best(surrogate: Surrogate, folder: Path) -> dict[str, Any]:
     return checkpoint.state
 
 
-def steerable_layers(model: nn.Module) -> list[SteerableConv2d]:
-    """Return the layers that can say how far they leave their symmetry."""
-    return [layer for layer in model.modules() if isinstance(layer, SteerableConv2d)]
-
-
 def _relaxation(surrogate: Surrogate) -> dict[str, float]:
     """Return the mean over layers of their relative relaxation, where there are any."""
-    layers = steerable_layers(surrogate)
+    layers = relaxed_layers(surrogate)
     if not layers:
         return {}
     with torch.no_grad():

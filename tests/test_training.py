@@ -20,6 +20,7 @@ from pde_sym.nn import (
     StrictConfig,
     Surrogate,
     Task,
+    relaxed_layers,
     split_parameters,
 )
 from pde_sym.training import (
@@ -31,7 +32,6 @@ from pde_sym.training import (
     make_optimiser,
     read_log,
     rollout_error,
-    steerable_layers,
     window_loss,
 )
 
@@ -264,7 +264,7 @@ def test_a_penalty_holds_the_relaxation_back(tmp_path: Path) -> None:
         folder = tmp_path / str(penalty)
         fit(surrogate, Stored(states), Rollouts(states, None), config, folder)
         row = read_log(folder)[-1]
-        layers = steerable_layers(surrogate)
+        layers = relaxed_layers(surrogate)
         assert len(layers) == 2
         mean = sum(float(layer.relaxation().detach()) for layer in layers) / 2
         assert row["relaxation"] == pytest.approx(mean)

@@ -9,15 +9,9 @@ A `Task` says which fields a network reads and predicts, a configuration of the 
 
 from pde_sym.nn.blocks import PeriodicConv2d, Pointwise, PositionChannels
 from pde_sym.nn.conv import SteerableConv2d
-from pde_sym.nn.field_types import (
-    element_matrix,
-    field_type,
-    gspace,
-    regular_type,
-)
-from pde_sym.nn.kernel_space import Band, kernel_basis, part_names
-from pde_sym.nn.models import (
+from pde_sym.nn.families import (
     CNNConfig,
+    Family,
     IsotypicConfig,
     ModelConfig,
     ModulatedConfig,
@@ -25,14 +19,22 @@ from pde_sym.nn.models import (
     Task,
     count_parameters,
     match_width,
-    split_parameters,
 )
+from pde_sym.nn.field_types import (
+    element_matrix,
+    field_type,
+    gspace,
+    regular_type,
+)
+from pde_sym.nn.kernel_space import Band, kernel_basis, part_names
+from pde_sym.nn.layer import RelaxedLayer, relaxed_layers, split_parameters
 from pde_sym.nn.relaxation import Isotypic, Modulated, Relaxation, Strict
 from pde_sym.nn.surrogate import FieldScale, Normalisation, Surrogate
 
 __all__ = [
     "Band",
     "CNNConfig",
+    "Family",
     "FieldScale",
     "Isotypic",
     "IsotypicConfig",
@@ -44,6 +46,7 @@ __all__ = [
     "Pointwise",
     "PositionChannels",
     "Relaxation",
+    "RelaxedLayer",
     "SteerableConv2d",
     "Strict",
     "StrictConfig",
@@ -57,5 +60,6 @@ __all__ = [
     "match_width",
     "part_names",
     "regular_type",
+    "relaxed_layers",
     "split_parameters",
 ]

@@ -1,7 +1,7 @@
 """The steerable convolution with adjustable symmetry."""
 
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -9,14 +9,15 @@ from torch import Tensor, nn
 from pde_sym.errors import InputError
 from pde_sym.nn._escnn import FieldType
 from pde_sym.nn.field_types import field_groups
-from pde_sym.nn.kernel_space import Band, part_energies, part_names
+from pde_sym.nn.kernel_space import TRIVIAL, Band, part_energies, part_names
+from pde_sym.nn.layer import RelaxedLayer
 from pde_sym.nn.relaxation import Relaxation, Strict
 from pde_sym.nn.terms import BiasTerm, FibreTerm, KernelTerm, PositionTerm
 
 STRICT = Strict()
 
 
-class SteerableConv2d(nn.Module):
+class SteerableConv2d(RelaxedLayer):
     """Periodic convolution whose weight sharing is exact, or relaxed by learning.
 
     ``out(x) = sum_o K(o) [(1 + a(x + o)) f(x + o)] + b`` with, depending on the
@@ -45,6 +46,15 @@ class SteerableConv2d(nn.Module):
     In eval mode the expanded kernel is kept until a weight changes. A write through
     ``weight.data`` in place is invisible to PyTorch: call ``train()`` after one.
     """
+
+    formula: ClassVar[str] = (
+        "out(x) = sum_o ((1 + alpha) K_0(o) (1 + delta) + sum_sigma K_sigma(o)) "
+        "(1 + a(x + o)) f(x + o) + b"
+    )
+    source: ClassVar[str] = (
+        "K_0: Weiler and Cesa 2019, General E(2)-equivariant steerable CNNs, eq. 4; "
+        "the parts by irrep and the factors are this package's own"
+    )
 
     def __init__(
         self,
@@ -179,6 +189,20 @@ class SteerableConv2d(nn.Module):
                 yield from term.parameters()
         if self.position is not None:
             yield self.position.weight
+
+    def parameters_per_part(self) -> dict[str, int]:
+        terms: dict[str, list[nn.Module | None]] = {
+            TRIVIAL: [self.kernel, self.bias],
+            **{name: [part] for name, part in self.parts.items()},
+            "fibre": [self.fibre_in, self.fibre_out],
+            "bias": [self.extra_bias],
+            "position": [self.position],
+        }
+        numbers = {
+            name: sum(p.numel() for term in some if term for p in term.parameters())
+            for name, some in terms.items()
+        }
+        return {name: number for name, number in numbers.items() if number}
 
     def train(self, mode: bool = True) -> Self:
         self._kept = None

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pde_sym.config import Frozen
 from pde_sym.errors import InputError
 from pde_sym.fields import FieldSpec, Rank
-from pde_sym.nn.models import Task
+from pde_sym.nn.families.base import Task
 
 
 class FieldScale(Frozen):

@@ -1,0 +1,34 @@
+"""The model families; the union of their classes is the registry.
+
+Each is a frozen value that builds a network for a task; one file per kind of body.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from pde_sym.nn.families.base import Family, Task, count_parameters, match_width
+from pde_sym.nn.families.cnn import CNNConfig
+from pde_sym.nn.families.steerable import (
+    IsotypicConfig,
+    ModulatedConfig,
+    StrictConfig,
+)
+
+ModelConfig = Annotated[
+    CNNConfig | StrictConfig | ModulatedConfig | IsotypicConfig,
+    Field(discriminator="kind"),
+]
+"""Any model family, told apart by ``kind``."""
+
+__all__ = [
+    "CNNConfig",
+    "Family",
+    "IsotypicConfig",
+    "ModelConfig",
+    "ModulatedConfig",
+    "StrictConfig",
+    "Task",
+    "count_parameters",
+    "match_width",
+]

@@ -1,0 +1,159 @@
+"""What a model family is: a frozen value that builds a network for a task.
+
+Every network maps ``(B, C_state + C_given, *points)`` to an increment of the state,
+``(B, C_state, *points)``.
+"""
+
+from abc import abstractmethod
+from typing import ClassVar, Self, TypeVar
+
+import torch
+from pydantic import Field, PositiveInt, field_validator, model_validator
+from torch import nn
+
+from pde_sym.config import Frozen
+from pde_sym.errors import InputError
+from pde_sym.fields import FieldSpec
+from pde_sym.nn.kernel_space import check_kernel_size
+
+MATCH_TOLERANCE = 0.1
+"""Relative difference of parameter counts that still counts as matched."""
+
+
+class Task(Frozen):
+    """What a model predicts and what it may read.
+
+    Parameters
+    ----------
+    state
+        The fields it predicts.
+    given
+        Constant fields that it may read, for instance a topography.
+    breaks_translation
+        Whether the equation, given what the model reads, depends on the place.
+    resolution
+        Points per axis of the training data, where known: learned fields in position
+        stay well above their spacing. A built model runs on every grid.
+    num_axes
+        Axes of the grid: 2, 1 for fields on a line, 0 for bodies, which are points.
+    """
+
+    state: FieldSpec
+    given: FieldSpec | None = None
+    breaks_translation: bool = False
+    resolution: PositiveInt | None = None
+    num_axes: int = Field(default=2, ge=0, le=2)
+
+    @model_validator(mode="after")
+    def _has_state_and_distinct_names(self) -> Self:
+        if not len(self.state):
+            raise ValueError("a task predicts at least one field, got none")
+        _ = self.inputs
+        return self
+
+    @property
+    def inputs(self) -> FieldSpec:
+        """State fields, then given fields."""
+        return self.state if self.given is None else self.state + self.given
+
+
+class Family(Frozen):
+    """What all families share."""
+
+    axes: ClassVar[tuple[int, ...]] = (2,)
+    """Numbers of axes that a network of the family can have."""
+    kind: str
+    width: PositiveInt
+
+    def build(self, task: Task) -> nn.Module:
+        """Return a freshly initialised network for `task`.
+
+        Raises
+        ------
+        InputError
+            When the family has no networks for grids of so many axes.
+        """
+        if task.num_axes not in self.axes:
+            able = " or ".join(map(str, self.axes))
+            raise InputError(
+                f"{self.kind}: its networks are for grids of {able} axes, the data "
+                f"have {task.num_axes}; `pde-sym models` lists what fits"
+            )
+        return self._build(task)
+
+    @abstractmethod
+    def _build(self, task: Task) -> nn.Module:
+        """Return the network; the axes fit."""
+
+
+class ConvolutionalFamily(Family):
+    """Families whose body is convolutions with nonlinearities between them.
+
+    Parameters
+    ----------
+    width
+        Hidden channels, or hidden regular fields.
+    depth
+        Number of convolutions.
+    kernel_size
+        Points per axis of each kernel, odd.
+    """
+
+    width: PositiveInt = 16
+    depth: int = Field(default=4, ge=2)
+    kernel_size: PositiveInt = 5
+
+    @field_validator("kernel_size")
+    @classmethod
+    def _odd(cls, kernel_size: int) -> int:
+        check_kernel_size(kernel_size)
+        return kernel_size
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return the number of learned values."""
+    return sum(p.numel() for p in model.parameters())
+
+
+_Config = TypeVar("_Config", bound=Family)
+
+
+def match_width(config: _Config, task: Task, num_parameters: int) -> _Config:
+    """Return `config` with the width whose parameter count is nearest.
+
+    A width step changes the count by about ``2 / width``: small budgets of wide
+    representations may have no match.
+
+    Raises
+    ------
+    InputError
+        When no width comes within 10 % of `num_parameters`; it lists the nearest.
+    """
+
+    def at(width: int) -> tuple[_Config, int]:
+        candidate = config.model_copy(update={"width": width})
+        # Counting must not change the weights that are drawn afterwards.
+        with torch.random.fork_rng(devices=[]):
+            return candidate, count_parameters(candidate.build(task))
+
+    upper = 1
+    while at(upper)[1] < num_parameters:
+        upper *= 2
+    # The count grows with the width: halve (lower, upper] until one is left.
+    lower = upper // 2
+    while upper - lower > 1:
+        middle = (lower + upper) // 2
+        if at(middle)[1] < num_parameters:
+            lower = middle
+        else:
+            upper = middle
+    found = [at(width) for width in range(max(lower, 1), upper + 1)]
+    best, count = min(found, key=lambda pair: abs(pair[1] - num_parameters))
+    if abs(count - num_parameters) > MATCH_TOLERANCE * num_parameters:
+        raise InputError(
+            f"no width brings {type(config).__name__} within 10 % of "
+            f"{num_parameters} parameters: "
+            + ", ".join(f"width {c.width} has {n}" for c, n in found)
+            + "; ask for one of these numbers, or change the depth or the kernel size"
+        )
+    return best

@@ -1,0 +1,143 @@
+"""Steerable networks: strict, modulated and isotypic."""
+
+import itertools
+from abc import abstractmethod
+from typing import Literal, Self
+
+from pydantic import NonNegativeInt, PositiveInt, model_validator
+from torch import nn
+from typing_extensions import override
+
+from pde_sym.nn.blocks import Pointwise
+from pde_sym.nn.conv import SteerableConv2d
+from pde_sym.nn.families.base import ConvolutionalFamily, Task
+from pde_sym.nn.field_types import field_type, gspace, regular_type
+from pde_sym.nn.kernel_space import Band, part_names, resolve_band
+from pde_sym.nn.relaxation import DEFAULT_BANKS, Isotypic, Modulated, Relaxation, Strict
+
+AUTO_POSITION_MODES = 8
+"""Highest mode of the position factors where the task breaks translations."""
+
+
+class SteerableFamily(ConvolutionalFamily):
+    """Networks whose hidden layers are regular fields of a group.
+
+    Parameters
+    ----------
+    group
+        Group of turns ``C<N>`` or of turns and flips ``D<N>``.
+        The width counts regular fields, each with one channel per group element.
+    band
+        Which kernels: ``full``, ``rings``, or ``auto`` for full where exact.
+    """
+
+    group: str = "C4"
+    band: Band = "auto"
+
+    @model_validator(mode="after")
+    def _group_has_band(self) -> Self:
+        resolve_band(gspace(self.group), self.band)
+        return self
+
+    @abstractmethod
+    def relaxation(self, task: Task) -> Relaxation:
+        """Return what the layers may learn beside steerable kernels."""
+
+    def _build(self, task: Task) -> nn.Module:
+        space = gspace(self.group)
+        hidden = regular_type(space, self.width)
+        types = [
+            field_type(task.inputs, space),
+            *(self.depth - 1) * [hidden],
+            field_type(task.state, space),
+        ]
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise(types):
+            if layers:
+                layers.append(Pointwise(hidden))
+            layers.append(
+                SteerableConv2d(
+                    before,
+                    after,
+                    self.kernel_size,
+                    band=self.band,
+                    relaxation=self.relaxation(task),
+                )
+            )
+        return nn.Sequential(*layers)
+
+
+class StrictConfig(SteerableFamily):
+    """Exactly equivariant under the group and under translations."""
+
+    kind: Literal["strict"] = "strict"
+
+    @override
+    def relaxation(self, task: Task) -> Relaxation:
+        return Strict()
+
+
+class ModulatedConfig(SteerableFamily):
+    """Steerable kernels times learned factors per component and place.
+
+    Parameters
+    ----------
+    fibre
+        Whether components of a field get factors and biases of their own.
+    position_modes
+        Highest mode of the factors in position; None is 8, or a quarter of the
+        resolution if that is less, where the task breaks translations, else 0.
+    position_banks
+        Learned fields per layer that those factors are mixed from.
+    """
+
+    kind: Literal["modulated"] = "modulated"
+    fibre: bool = True
+    position_modes: NonNegativeInt | None = None
+    position_banks: PositiveInt = DEFAULT_BANKS
+
+    def relaxation(self, task: Task) -> Relaxation:
+        modes = _position_modes(self.position_modes, task)
+        return Modulated(
+            fibre=self.fibre, position_modes=modes, position_banks=self.position_banks
+        )
+
+
+class IsotypicConfig(SteerableFamily):
+    """Steerable kernels plus learned kernels of other irreps.
+
+    Parameters
+    ----------
+    parts
+        Irreps to learn; None means all.
+    position_modes, position_banks
+        As in `ModulatedConfig`.
+    """
+
+    kind: Literal["isotypic"] = "isotypic"
+    parts: tuple[str, ...] | None = None
+    position_modes: NonNegativeInt | None = None
+    position_banks: PositiveInt = DEFAULT_BANKS
+
+    @model_validator(mode="after")
+    def _parts_exist(self) -> Self:
+        available = part_names(gspace(self.group), self.band)[1:]
+        Isotypic(parts=self.parts).kernel_parts(available)
+        return self
+
+    def relaxation(self, task: Task) -> Relaxation:
+        modes = _position_modes(self.position_modes, task)
+        return Isotypic(
+            parts=self.parts, position_modes=modes, position_banks=self.position_banks
+        )
+
+
+def _position_modes(chosen: int | None, task: Task) -> int:
+    if chosen is not None:
+        return chosen
+    if not task.breaks_translation:
+        return 0
+    if task.resolution is None:
+        return AUTO_POSITION_MODES
+    # Fields that resolve single points memorise the training data.
+    return max(1, min(AUTO_POSITION_MODES, task.resolution // 4))

@@ -10,11 +10,15 @@ from pde_sym.systems import SYSTEMS, BreakingTerm, System
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    names = [system.model_fields["kind"].default for system in SYSTEMS]
+    parser.add_argument("system", nargs="?", choices=names, help="only this one")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
     table = [describe(system) for system in SYSTEMS]
+    if arguments.system:
+        table = [one for one in table if one["system"] == arguments.system]
     print(
         json.dumps(table, indent=1)
         if arguments.json
@@ -30,8 +34,11 @@ def describe(system: type[System]) -> dict[str, Any]:
         "equation": system.equation,
         "symmetries": list(system.symmetries),
         "on_the_grid": system.model_validate({}).survivors.name,
+        "settings": _settings(system),
         "properties": sorted(system.intact_properties),
-        "invariants": {i.name: f"{i.meaning} [{i.unit}]" for i in system.invariants},
+        "invariants": {
+            i.name: f"{i.meaning} [{i.unit or '1'}]" for i in system.invariants
+        },
         "initial": [_describe_law(law) for law in system.initial_laws],
         "breaking": [_describe_term(term, system) for term in system.terms],
     }
@@ -49,7 +56,7 @@ def _settings(kind: type[Frozen]) -> dict[str, str]:
     return {
         name: " ".join((field.description or "").split())
         for name, field in kind.model_fields.items()
-        if name != "kind"
+        if name not in ("kind", "breaking")
     }
 
 
@@ -75,6 +82,8 @@ def _text(system: dict[str, Any]) -> str:
         + "; ".join(f"{name} = {text}" for name, text in system["invariants"].items()),
         "  symmetries of the equation",
         *(f"      {generator}" for generator in system["symmetries"]),
+        "  settings",
+        *(f"      --set {name:15} {text}" for name, text in system["settings"].items()),
         "",
         "  initial states, the first by default (--set initial.kind=NAME):",
     ]
@@ -93,7 +102,7 @@ def _text(system: dict[str, Any]) -> str:
             f"  {term['name']:12} {term['equation']}",
             f"      leaves     {term['leaves']}",
             f"      breaks     {', '.join(term['breaks']) or 'no other property'}",
-            f"      keeps      {', '.join(term['keeps'])}",
+            f"      keeps      {', '.join(term['keeps']) or 'no other property'}",
         ]
         lines += [
             f"      --set {term['name']}.{name:9} {text}"

@@ -59,8 +59,19 @@ def drawn_environment(
 
 
 def drawn_states(
-    law: InitialLaw, grid: PeriodicGrid, count: int = 2, seed: int = 0
+    law: InitialLaw,
+    grid: PeriodicGrid,
+    count: int = 2,
+    seed: int = 0,
+    system: System | None = None,
 ) -> Tensor:
-    """Draw initial states from one stream, ``(count, channels, x, y)``."""
+    """Draw initial states from one stream, ``(count, channels, x, y)``.
+
+    All that the law draws, or what a system takes of it.
+    """
     rng = np.random.default_rng(seed)
-    return torch.from_numpy(np.stack([law.sample(grid, rng) for _ in range(count)]))
+    drawn = [
+        system.sample_initial(law, grid, rng) if system else law.sample(grid, rng)
+        for _ in range(count)
+    ]
+    return torch.from_numpy(np.stack(drawn))

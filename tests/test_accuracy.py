@@ -9,24 +9,26 @@ from pde_sym.diagnostics import spectral_tail
 from pde_sym.grid import PeriodicGrid
 from pde_sym.seeds import Split
 from pde_sym.systems import SYSTEMS, flow_solver
-from pde_sym.systems.base import System
 
 FRAMES = 50
 
 
-def kind_of(system: type[System]) -> str:
-    return system.model_fields["kind"].default
+NAMES = [system.model_fields["kind"].default for system in SYSTEMS]
 
 
-def recipe(system: str, **options: object) -> Recipe:
-    return resolve(system, options={"frames": FRAMES, **options})
+def recipe(system: str, *sets: str, **options: object) -> Recipe:
+    return resolve(system, sets=sets, options={"frames": FRAMES, **options})
 
 
-@pytest.mark.parametrize("system", SYSTEMS, ids=kind_of)
-def test_every_frame_at_default_settings(system: type[System]) -> None:
-    name = kind_of(system)
-    found = accuracy(recipe(name), Split.TEST, 2)
-    assert list(found) == list(system.model_validate({}).fields.prognostic().names)
+CASES = [*((name,) for name in NAMES), ("flow", "tracer=true")]
+
+
+@pytest.mark.parametrize("words", CASES, ids=" ".join)
+def test_every_frame_at_default_settings(words: tuple[str, ...]) -> None:
+    name, asked = words[0], recipe(*words)
+    found = accuracy(asked, Split.TEST, 2)
+    assert list(found) == list(asked.system.fields.prognostic().names)
+    assert ("tracer" in found) == (len(words) > 1)
     for row in found.values():
         assert row["error"] <= 1e-6
         if name in {"rigid_body", "plume"}:

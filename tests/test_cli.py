@@ -105,6 +105,21 @@ def test_systems_lists_every_breaking_term(capsys: pytest.CaptureFixture[str]) -
     bubbles = next(term for term in heat["breaking"] if term["name"] == "bubbles")
     assert bubbles["breaks"] == []
     assert "total heat" in bubbles["keeps"]
+    assert list(heat["settings"]) == ["conductivity"]
+
+
+def test_systems_shows_one_that_is_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["systems", "flow"]) == 0
+    shown = capsys.readouterr().out
+    assert "--set tracer" in shown
+    assert "tracer_variance = <b^2> / 2" in shown
+    assert "heat:" not in shown
+    with pytest.raises(SystemExit) as exit_:
+        main(["systems", "flo"])
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_models_are_matched(capsys: pytest.CaptureFixture[str]) -> None:

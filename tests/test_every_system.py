@@ -12,26 +12,33 @@ from torch import Tensor
 from experiments.__main__ import main
 from pde_sym.diagnostics import defects, measured_sizes
 from pde_sym.simulate import simulate
-from pde_sym.systems import SYSTEMS, BreakingTerm, System
+from pde_sym.systems import SYSTEMS, Flow, RigidBody, System
 
 STRENGTHS = {"bubbles": 0.5, "nonlinear": 0.1, "obstacle": 0.3, "kawahara": 0.05}
 """Of terms that want another strength than 0.3."""
-RESOLUTION = {"heat": 16, "kdv": 128, "flow": 32, "tracer_flow": 32, "plume": 16}
-SMALL = {"heat": ["initial.modes=3"], "flow": ["initial.modes=3"]}
-PAIRS = [(system, term) for system in SYSTEMS for term in system.terms]
+RESOLUTION = {"heat": 16, "kdv": 128, "flow": 32, "plume": 16}
+SMALL = {
+    "heat": ["initial.modes=3"],
+    "flow": ["initial.modes=3"],
+    "kdv": ["length=32"],
+}
+TABLE = {kind.model_fields["kind"].default: kind.model_validate({}) for kind in SYSTEMS}
+"""Every system, intact; a body with its attitude, and flow without and with tracer."""
+TABLE |= {"rigid_body": RigidBody(attitude=True), "flow+tracer": Flow(tracer=True)}
+PAIRS = [
+    (name, term.model_fields["kind"].default)
+    for name, system in TABLE.items()
+    for term in system.terms
+]
 
 
-def kind_of(what: type[System] | type[BreakingTerm]) -> str:
-    return what.model_fields["kind"].default
-
-
-def broken(system: type[System], term: type[BreakingTerm]) -> System:
-    name = kind_of(term)
-    setting = {"kind": name, "strength": STRENGTHS.get(name, 0.3)}
-    values: dict[str, Any] = {"breaking": [setting]}
-    if "attitude" in system.model_fields:
-        values["attitude"] = True
-    return system.model_validate(values)
+def broken(name: str, term: str, strength: float | None = None) -> System:
+    """Return a system of the table with one term, of a strength that suits it."""
+    if strength is None:
+        strength = STRENGTHS.get(term, 0.3)
+    values = TABLE[name].model_dump()
+    values["breaking"] = [{"kind": term, "strength": strength}]
+    return type(TABLE[name]).model_validate(values)
 
 
 def states_of(one: System, count: int = 2) -> tuple[Tensor, Tensor, Any]:
@@ -54,12 +61,12 @@ def states_of(one: System, count: int = 2) -> tuple[Tensor, Tensor, Any]:
 
 
 @pytest.mark.parametrize(
-    ("system", "term"), PAIRS, ids=[f"{kind_of(s)}-{kind_of(t)}" for s, t in PAIRS]
+    ("name", "term"), PAIRS, ids=[f"{name}-{term}" for name, term in PAIRS]
 )
 def test_the_solver_keeps_what_the_table_says_and_nothing_else(
-    system: type[System], term: type[BreakingTerm]
+    name: str, term: str
 ) -> None:
-    one = broken(system, term)
+    one = broken(name, term)
     states, environment, grid = states_of(one)
     phi = one.solver(grid, environment, one.default_dt)
     found = defects(phi, states, one.probes(grid), one.action(grid))
@@ -69,15 +76,10 @@ def test_the_solver_keeps_what_the_table_says_and_nothing_else(
     assert min(lost.values(), default=1.0) >= 1e-7, lost
 
 
-def invariants_at(system: type[System], term: type[BreakingTerm], strength: float):
+def invariants_at(name: str, term: str, strength: float) -> dict[str, Tensor]:
     """Return each invariant over a few frames, at a strength, from the same states."""
-    one = broken(system, term)
-    one = one.model_copy(
-        update={
-            "breaking": (one.breaking[0].model_copy(update={"strength": strength}),)
-        }
-    )
-    start, _, grid = states_of(broken(system, term))
+    one = broken(name, term, strength)
+    start, _, grid = states_of(broken(name, term))
     environment = one.sample_environment(grid, np.random.default_rng(0))
     run = simulate(
         one, grid, start, torch.from_numpy(environment)[None],
@@ -88,10 +90,10 @@ def invariants_at(system: type[System], term: type[BreakingTerm], strength: floa
 
 
 ONLY_INVARIANTS = [
-    (system, term)
-    for system, term in PAIRS
-    if system.model_validate({}).survivors == broken(system, term).survivors
-    and (kind_of(system), kind_of(term)) != ("plume", "obstacle")
+    (name, term)
+    for name, term in PAIRS
+    if TABLE[name].survivors == broken(name, term).survivors
+    and (name, term) != ("plume", "obstacle")
 ]
 """Terms that leave all motions of the grid; a radius in cells is no small strength."""
 CONTROLS = {("kdv", "frame")}
@@ -99,61 +101,56 @@ CONTROLS = {("kdv", "frame")}
 
 
 @pytest.mark.parametrize(
-    ("system", "term"),
+    ("name", "term"),
     ONLY_INVARIANTS,
-    ids=[f"{kind_of(s)}-{kind_of(t)}" for s, t in ONLY_INVARIANTS],
+    ids=[f"{name}-{term}" for name, term in ONLY_INVARIANTS],
 )
-def test_what_breaks_invariants_alone_does_so_linearly(
-    system: type[System], term: type[BreakingTerm]
-) -> None:
-    unit = 1e-2 * STRENGTHS.get(kind_of(term), 0.3)
+def test_what_breaks_invariants_alone_does_so_linearly(name: str, term: str) -> None:
+    unit = 1e-2 * STRENGTHS.get(term, 0.3)
     strengths = [unit, 2 * unit, 4 * unit]
-    intact, *moved = (invariants_at(system, term, s) for s in (0.0, *strengths))
+    intact, *moved = (invariants_at(name, term, s) for s in (0.0, *strengths))
     number = 0
-    for name, value in intact.items():
-        drifts = [float((one[name] - value).abs().max()) for one in moved]
+    for invariant, value in intact.items():
+        drifts = [float((one[invariant] - value).abs().max()) for one in moved]
         if drifts[-1] <= 1e-12:
             continue
         slope = np.polyfit(np.log(strengths), np.log(drifts), 1)[0]
-        assert slope == pytest.approx(1.0, abs=0.05), name
+        assert slope == pytest.approx(1.0, abs=0.05), invariant
         number += 1
-    assert (number == 0) == ((kind_of(system), kind_of(term)) in CONTROLS)
+    assert (number == 0) == ((name, term) in CONTROLS)
 
 
-@pytest.mark.parametrize("system", SYSTEMS, ids=kind_of)
-def test_strength_zero_is_the_intact_system_bit_for_bit(system: type[System]) -> None:
+@pytest.mark.parametrize("name", TABLE)
+def test_strength_zero_is_the_intact_system_bit_for_bit(name: str) -> None:
     """Where a term adds no field; fields of their own are tested with the system."""
-    intact = system.model_validate({})
+    intact = TABLE[name]
     states, environment, grid = states_of(intact)
     expected = intact.solver(grid, environment, intact.default_dt)(states)
     compared = 0
-    for term in system.terms:
-        zero = system.model_validate({"breaking": [{"kind": kind_of(term)}]})
+    for term in (term for other, term in PAIRS if other == name):
+        zero = broken(name, term, 0.0)
         if zero.fields != intact.fields:
             continue
         rng = np.random.default_rng(0)
         own = torch.from_numpy(zero.sample_environment(grid, rng))[None]
         found = zero.solver(grid, own, zero.default_dt)(states)
-        assert torch.equal(found, expected), kind_of(term)
+        assert torch.equal(found, expected), term
         compared += 1
     assert compared >= 2
 
 
-@pytest.mark.parametrize("system", SYSTEMS, ids=kind_of)
+@pytest.mark.parametrize("case", TABLE)
 def test_from_recipe_to_files_and_back(
-    system: type[System], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder, name = tmp_path / "data", kind_of(system)
+    folder, name = tmp_path / "data", TABLE[case].kind
+    own = TABLE[case].model_dump(exclude_defaults=True)
     words = [name, "--frames", "3", "--train", "2", "--valid", "1", "--test", "2"]
     if name in RESOLUTION:
         words += ["--resolution", str(RESOLUTION[name])]
-    for setting in SMALL.get(name, []):
+    settings = [f"{key}={json.dumps(value)}" for key, value in own.items()]
+    for setting in settings + SMALL.get(name, []):
         words += ["--set", setting]
-    if name == "tracer_flow":
-        words += ["--set", 'initial.flow={"modes": 3}']
-        words += ["--set", 'initial.tracer={"modes": 3}']
-    if name == "kdv":
-        words += ["--set", "length=32"]
     assert main(["generate", *words, "--out", str(folder)]) == 0
     assert main(["verify", str(folder)]) == 0
     capsys.readouterr()

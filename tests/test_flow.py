@@ -98,12 +98,12 @@ ELEMENTS = [
 @pytest.mark.parametrize("element", ELEMENTS, ids=lambda g: g.name)
 def test_the_intact_flow_commutes_with_every_motion(element: GroupElement) -> None:
     step = flow(dt=4 * DT)
-    assert relative_defect(step, states(), element, Flow.fields, GRID) <= 1e-12
+    assert relative_defect(step, states(), element, Flow().fields, GRID) <= 1e-12
 
 
 def test_a_step_from_the_grid_maximum_would_break_shifts() -> None:
     start, element = states(count=1, mean=0.0), GroupElement(shift=(0.1234, 0.777))
-    moved = act(element, start, Flow.fields, GRID)
+    moved = act(element, start, Flow().fields, GRID)
     speeds = [float(state[0, :2].abs().sum(0).max()) for state in (start, moved)]
     # A whole number of steps lies between what the two maxima ask for.
     dt = 8 * 0.7 / (spectrum_of(GRID).largest * sum(speeds) / 2)
@@ -113,19 +113,19 @@ def test_a_step_from_the_grid_maximum_would_break_shifts() -> None:
         flow(dt=dt, steps=number)(state)
         for number, state in zip(steps, (start, moved), strict=True)
     ]
-    exact = act(element, ends[0], Flow.fields, GRID)
+    exact = act(element, ends[0], Flow().fields, GRID)
     assert relative_difference(ends[1], exact) >= 1e-8
-    assert relative_defect(flow(dt=dt), start, element, Flow.fields, GRID) <= 1e-12
+    assert relative_defect(flow(dt=dt), start, element, Flow().fields, GRID) <= 1e-12
 
 
 def test_galilei_boost_is_an_exact_shift() -> None:
     start, dt = states(), 0.03
     column = torch.tensor([3.1, -1.7, 0.0], dtype=torch.float64)[:, None, None]
     moved = GroupElement(shift=(3.1 * dt, -1.7 * dt))
-    exact = act(moved, flow(dt=dt)(start), Flow.fields, GRID) + column
+    exact = act(moved, flow(dt=dt)(start), Flow().fields, GRID) + column
     assert relative_difference(flow(dt=dt)(start + column), exact) <= 1e-12
     wrong = act(
-        GroupElement(shift=(3.1 * dt, 0)), flow(dt=dt)(start), Flow.fields, GRID
+        GroupElement(shift=(3.1 * dt, 0)), flow(dt=dt)(start), Flow().fields, GRID
     )
     assert relative_difference(flow(dt=dt)(start + column), wrong + column) >= 1e-2
 
@@ -165,7 +165,7 @@ def test_completing_commutes_with_every_motion_for_any_velocity() -> None:
     for g in point_group("D4"):
         defect = relative_defect(
             lambda u: Flow().complete(u, GRID),
-            given, g, Flow.fields.prognostic(), GRID, Flow.fields,
+            given, g, Flow().fields.prognostic(), GRID, Flow().fields,
         )  # fmt: skip
         assert defect <= 1e-13
     # The highest modes count: the curl is not that of the solver's projection.
@@ -210,7 +210,7 @@ def test_the_sums_of_amplitudes_bound_speed_and_strain() -> None:
     s, state = spectrum_of(GRID), states(count=1, mean=0.0)
     element = GroupElement(shift=(0.1234, 0.777))
     modes, moved = (
-        s.decompose(u) for u in (state, act(element, state, Flow.fields, GRID))
+        s.decompose(u) for u in (state, act(element, state, Flow().fields, GRID))
     )
     u, v = s.velocity_of(modes.omega, modes.mean).unbind(1)
     gradient = s.inverse(torch.stack([s.ikx * u, s.iky * u, s.ikx * v, s.iky * v], 1))

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from pde_sym.simulate import Trajectories, simulate
 from pde_sym.systems import flow_solver
-from pde_sym.systems.flow import Flow, FlowSystem, TracerFlow
+from pde_sym.systems.flow import Flow
 from pde_sym.systems.flow_dynamics import spectrum_of
-from pde_sym.systems.flow_initial import DoubleShearLayer
+from pde_sym.systems.flow_initial import DoubleShearLayer, RandomVorticity
 from pde_sym.systems.flow_terms import (
     Beta,
     Buoyancy,
@@ -24,8 +24,8 @@ from pde_sym.systems.flow_terms import (
     Viscosity,
 )
 
-SYSTEMS: dict[str, FlowSystem] = {"flow": Flow(), "tracer_flow": TracerFlow()}
-BROKEN: dict[str, FlowSystem] = {
+SYSTEMS = {"flow": Flow(), "with tracer": Flow(tracer=True)}
+BROKEN = {
     term.kind: Flow(breaking=(term,))
     for term in (
         Beta(strength=50.0),
@@ -35,11 +35,11 @@ BROKEN: dict[str, FlowSystem] = {
         MeanFlow(strength=1.0),
         Viscosity(strength=3.0),
         Obstacle(strength=20.0),
+        Buoyancy(strength=5.0),
     )
 }
-BROKEN["buoyancy"] = TracerFlow(breaking=(Buoyancy(strength=5.0),))
 FRAMES, COUNT = 50, 8
-FIELDS = [("flow", "velocity"), ("flow", "vorticity"), ("tracer_flow", "tracer")]
+FIELDS = [("flow", "velocity"), ("flow", "vorticity"), ("with tracer", "tracer")]
 
 
 @functools.cache
@@ -54,7 +54,7 @@ def data(kind: str, refinement: int = 1) -> Trajectories:
         return simulate(
             system,
             grid,
-            drawn_states(system.initial_laws[0].model_validate({}), grid, COUNT),
+            drawn_states(RandomVorticity(), grid, COUNT, system=system),
             drawn_environment(system, grid),
             dt=system.default_dt,
             num_frames=FRAMES,

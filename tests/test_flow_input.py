@@ -6,7 +6,7 @@ from helpers import drawn_environment
 
 from pde_sym.errors import InputError
 from pde_sym.grid import PeriodicGrid
-from pde_sym.systems.flow import Flow, TracerFlow
+from pde_sym.systems.flow import Flow
 from pde_sym.systems.flow_solver import FlowSolver
 from pde_sym.systems.flow_terms import (
     FlowTerm,
@@ -89,7 +89,7 @@ def test_each_term_at_most_once() -> None:
         Flow.parse({"breaking": [{"kind": "drag"}, {"kind": "drag"}]}, where="system")
 
 
-@pytest.mark.parametrize("term", TracerFlow.terms, ids=lambda t: t.__name__)
+@pytest.mark.parametrize("term", Flow.terms, ids=lambda t: t.__name__)
 @pytest.mark.parametrize("strength", [-1e-3, 1.1e4, float("nan"), float("inf")])
 def test_a_strength_beyond_its_range_is_refused(
     term: type[FlowTerm], strength: float
@@ -97,6 +97,6 @@ def test_a_strength_beyond_its_range_is_refused(
     kind = term.model_fields["kind"].default
     values = {"breaking": [{"kind": kind, "strength": strength}]}
     with pytest.raises(InputError, match=f"{kind}.strength: Input should be") as told:
-        TracerFlow.parse(values, where="system")
+        Flow.parse(values, where="system")
     assert "\n" not in str(told.value)
-    TracerFlow.parse({"breaking": [{"kind": kind, "strength": 1.0}]}, where="system")
+    Flow.parse({"breaking": [{"kind": kind, "strength": 1.0}]}, where="system")

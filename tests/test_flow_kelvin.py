@@ -12,8 +12,8 @@ from torch import Tensor
 
 from pde_sym.grid import PeriodicGrid
 from pde_sym.symmetry import fourier_shift
-from pde_sym.systems.flow import Flow, TracerFlow
-from pde_sym.systems.flow_initial import RandomVorticity, RandomVorticityAndTracer
+from pde_sym.systems.flow import Flow
+from pde_sym.systems.flow_initial import RandomVorticity
 from pde_sym.systems.flow_kelvin import (
     carried,
     circle,
@@ -100,10 +100,11 @@ def test_a_variable_viscosity_breaks_the_law_of_the_uniform_one() -> None:
 def test_lift_changes_it_by_the_tracer_around_the_loop() -> None:
     """``dGamma/dt = eps oint b dy``, from the change over a short time."""
     term = Buoyancy(strength=5.0, angle=90.0)
-    state = drawn_states(RandomVorticityAndTracer(), GRID, count=1)[0]
+    carrying = Flow(tracer=True)
+    state = drawn_states(RandomVorticity(), GRID, count=1, system=carrying)[0]
     ends = []
     for terms in ((term,), ()):
-        system = TracerFlow(viscosity=0.0, breaking=terms)
+        system = Flow(viscosity=0.0, tracer=True, breaking=terms)
         *_, last = carried(system, GRID, no_environment(GRID), state, LOOP, 1e-4, 1)
         ends.append(circulation(last[1], last[0], GRID))
     # The tracer in the place of the vertical velocity: its circulation is oint b dy.

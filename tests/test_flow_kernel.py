@@ -11,10 +11,9 @@ from torch import Tensor
 
 from pde_sym.errors import SimulationError
 from pde_sym.grid import PeriodicGrid
-from pde_sym.initial_conditions import RandomField
 from pde_sym.simulate import simulate
-from pde_sym.systems.flow import Flow, FlowSystem, TracerFlow
-from pde_sym.systems.flow_initial import RandomVorticity, RandomVorticityAndTracer
+from pde_sym.systems.flow import Flow
+from pde_sym.systems.flow_initial import RandomVorticity
 from pde_sym.systems.flow_solver import STRAIN, FlowSolver
 from pde_sym.systems.flow_terms import (
     Beta,
@@ -43,27 +42,24 @@ TERMS: dict[str, FlowTerm] = {
 }
 PAIRS = list(itertools.combinations([n for n in TERMS if n != "drag of eddies"], 2))
 ALL = tuple(term for name, term in TERMS.items() if name != "drag of eddies")
-LAWS = {
-    "flow": RandomVorticity(modes=3, mean=0.6),
-    "tracer_flow": RandomVorticityAndTracer(
-        flow=RandomVorticity(modes=3, mean=0.6), tracer=RandomField(modes=3)
-    ),
-}
+LAW = RandomVorticity(modes=3, mean=0.6)
 
 
-def system_with(tracer: bool, *terms: FlowTerm, viscosity: float = 1e-3) -> FlowSystem:
-    if tracer:
-        return TracerFlow(breaking=terms, viscosity=viscosity)  # type: ignore
-    return Flow(breaking=terms, viscosity=viscosity)  # type: ignore
+def system_with(tracer: bool, *terms: FlowTerm, viscosity: float = 1e-3) -> Flow:
+    return Flow(tracer=tracer, breaking=terms, viscosity=viscosity)  # type: ignore
+
+
+def start_of(system: Flow, grid: PeriodicGrid = GRID, count: int = 2) -> Tensor:
+    return drawn_states(LAW, grid, count, seed=3, system=system)
 
 
 def frames(
-    system: FlowSystem, grid: PeriodicGrid = GRID, compiled: bool | None = None
+    system: Flow, grid: PeriodicGrid = GRID, compiled: bool | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return a state three frames later and the budgets of all three."""
     environment = drawn_environment(system, grid, seed=5)
     phi = FlowSolver(system, grid, environment, DT, compiled=compiled)
-    state, total = drawn_states(LAWS[system.kind], grid, seed=3), None
+    state, total = start_of(system, grid), None
     for _ in range(3):
         state, budget = phi.step(state)
         total = budget if total is None else {n: total[n] + budget[n] for n in total}
@@ -71,7 +67,7 @@ def frames(
     return state, total
 
 
-def disagreement(system: FlowSystem, grid: PeriodicGrid = GRID) -> float:
+def disagreement(system: Flow, grid: PeriodicGrid = GRID) -> float:
     """Return the largest relative difference of any field or budget."""
     (found, budgets), (exact, expected) = (
         frames(system, grid, c) for c in (True, False)
@@ -101,14 +97,14 @@ def test_two_terms_agree_with_torch(pair: tuple[str, str]) -> None:
 
 def test_without_viscosity() -> None:
     assert disagreement(Flow(viscosity=0.0)) <= 1e-12
-    assert disagreement(TracerFlow(viscosity=0.0, diffusivity=0.0)) <= 1e-12
+    assert disagreement(Flow(tracer=True, viscosity=0.0, diffusivity=0.0)) <= 1e-12
 
 
 @pytest.mark.parametrize("shape", [(24, 24), (27, 27), (25, 32), (32, 20), (36, 15)])
 def test_every_shape_of_the_grid_agrees(shape: tuple[int, int]) -> None:
     lengths = (1.0, 1.0) if shape[0] == shape[1] else (1.0, 0.8)
     grid = PeriodicGrid(shape=shape, lengths=lengths)
-    assert disagreement(TracerFlow(), grid) <= 1e-12
+    assert disagreement(Flow(tracer=True), grid) <= 1e-12
     assert disagreement(system_with(True, *ALL), grid) <= 1e-12
 
 
@@ -127,7 +123,7 @@ def test_a_trajectory_does_not_depend_on_its_batch(tracer: bool) -> None:
     environments = torch.cat(
         [drawn_environment(system, GRID, seed=i) for i in range(3)]
     )
-    start = drawn_states(LAWS[system.kind], GRID, count=3)
+    start = start_of(system, count=3)
     # The others are faster, so that they take other numbers of steps.
     start[1] *= 5.0
 
@@ -154,7 +150,7 @@ def test_batches_in_torch_agree_with_trajectories_one_by_one(tracer: bool) -> No
     )
     wind = system.environment_fields.slices()["mean_flow"]
     environments[:, wind] *= torch.arange(4.0)[:, None, None, None]
-    start = drawn_states(LAWS[system.kind], GRID, count=4)
+    start = start_of(system, count=4)
     start[1:3] *= 3.0
     found, exact = (
         FlowSolver(system, GRID, environments, DT, compiled=c).step(start)
@@ -173,7 +169,7 @@ def test_batches_in_torch_agree_with_trajectories_one_by_one(tracer: bool) -> No
 
 
 def test_the_device_and_the_gradient_choose() -> None:
-    system, start = Flow(), drawn_states(LAWS["flow"], GRID, count=1)
+    system, start = Flow(), drawn_states(LAW, GRID, count=1)
     plain = FlowSolver(system, GRID, no_environment(GRID), DT)(start)
     torch_only, compiled = (
         FlowSolver(system, GRID, no_environment(GRID), DT, compiled=c)(start)
@@ -188,7 +184,7 @@ def test_the_device_and_the_gradient_choose() -> None:
 
 def test_the_gradient_is_the_difference_quotient() -> None:
     phi = FlowSolver(Flow(), GRID, no_environment(GRID), DT)
-    start = drawn_states(LAWS["flow"], GRID, count=2)
+    start = drawn_states(LAW, GRID, count=2)
     u, tangent = start[:1].clone().requires_grad_(), start[1:]
     phi(u)[:, 2].square().sum().backward()
     assert u.grad is not None
@@ -201,7 +197,7 @@ def test_the_gradient_is_the_difference_quotient() -> None:
 def test_single_precision_is_computed_in_double() -> None:
     phi, start = (
         FlowSolver(Flow(), GRID, no_environment(GRID), DT),
-        drawn_states(LAWS["flow"], GRID),
+        drawn_states(LAW, GRID),
     )
     assert torch.equal(phi(start.float()), phi(start.float().double()))
 
@@ -212,8 +208,10 @@ def test_single_precision_is_computed_in_double() -> None:
 def test_a_lost_state_is_named(
     channel: int, field: str, value: float, compiled: bool
 ) -> None:
-    phi = FlowSolver(TracerFlow(), GRID, no_environment(GRID), DT, compiled=compiled)
-    state = drawn_states(LAWS["tracer_flow"], GRID)
+    phi = FlowSolver(
+        Flow(tracer=True), GRID, no_environment(GRID), DT, compiled=compiled
+    )
+    state = start_of(Flow(tracer=True))
     for _ in range(2):
         state, _ = phi.step(state)
     state[1, channel, 3, 4] = value
@@ -230,7 +228,7 @@ def test_too_large_steps_end_in_a_named_loss(compiled: bool) -> None:
     phi = FlowSolver(
         Flow(), GRID, no_environment(GRID), 1.0, steps=5, compiled=compiled
     )
-    start = 30 * drawn_states(LAWS["flow"], GRID)
+    start = 30 * drawn_states(LAW, GRID)
     with pytest.raises(
         SimulationError, match=r"^trajectory 0: velocity is not finite at t = 1: lower"
     ):
@@ -242,7 +240,7 @@ def test_too_large_steps_end_in_a_named_loss(compiled: bool) -> None:
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_flow_that_needs_too_many_steps_is_refused(compiled: bool) -> None:
     phi = FlowSolver(Flow(), GRID, no_environment(GRID), DT, compiled=compiled)
-    start = drawn_states(LAWS["flow"], GRID)
+    start = drawn_states(LAW, GRID)
     start[1] *= 1e9
     with pytest.raises(SimulationError) as told:
         phi(start)

@@ -1,23 +1,29 @@
-"""Flow with a tracer: what it shares with the plain flow, and the lift."""
+"""Flow with a tracer: what it shares with the flow without one, and the lift."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
-from helpers import observed_order, relative_defect, relative_difference
+from helpers import (
+    drawn_environment,
+    drawn_states,
+    observed_order,
+    relative_defect,
+    relative_difference,
+)
 from torch import Tensor
 
 from pde_sym.errors import InputError
 from pde_sym.grid import PeriodicGrid
 from pde_sym.groups import GroupElement, point_group
-from pde_sym.initial_conditions import RandomField
+from pde_sym.initial_conditions import InitialLaw, RandomField
 from pde_sym.simulate import simulate
 from pde_sym.symmetry import act
-from pde_sym.systems.flow import Flow, FlowSystem, TracerFlow
+from pde_sym.systems.flow import Flow
 from pde_sym.systems.flow_advance import Advance
 from pde_sym.systems.flow_dynamics import Modes, medium_of, spectrum_of
-from pde_sym.systems.flow_initial import RandomVorticity, RandomVorticityAndTracer
+from pde_sym.systems.flow_initial import RandomVorticity
 from pde_sym.systems.flow_solver import FlowSolver
 from pde_sym.systems.flow_terms import (
     Buoyancy,
@@ -31,10 +37,9 @@ from pde_sym.systems.flow_terms import (
 
 GRID = PeriodicGrid.square(16)
 DT = 0.02
-LAW = RandomVorticityAndTracer(
-    flow=RandomVorticity(modes=3, mean=0.6), tracer=RandomField(modes=3)
-)
-SPEC = TracerFlow.fields
+LAW = RandomVorticity(modes=3, mean=0.6, tracer=RandomField(modes=3))
+CARRYING = Flow(tracer=True)
+SPEC = CARRYING.fields
 ELEMENTS = [
     *point_group("D4"),
     GroupElement(shift=(0.25, 0.5)),
@@ -46,18 +51,12 @@ LIFTS = {
 
 
 def states(count: int = 2, grid: PeriodicGrid = GRID) -> Tensor:
-    rng = np.random.default_rng(3)
-    return torch.from_numpy(np.stack([LAW.sample(grid, rng) for _ in range(count)]))
-
-
-def environment_of(system: TracerFlow, grid: PeriodicGrid = GRID) -> Tensor:
-    drawn = system.sample_environment(grid, np.random.default_rng(5))
-    return torch.from_numpy(drawn)[None]
+    return drawn_states(LAW, grid, count, seed=3, system=CARRYING)
 
 
 def flow(*terms: FlowTerm, steps: int | None = None, dt: float = DT) -> FlowSolver:
-    system = TracerFlow(breaking=terms)  # type: ignore[arg-type]
-    return FlowSolver(system, GRID, environment_of(system), dt, steps)
+    system = Flow(tracer=True, breaking=terms)  # type: ignore[arg-type]
+    return FlowSolver(system, GRID, drawn_environment(system, GRID), dt, steps)
 
 
 def test_a_passive_tracer_leaves_the_flow_alone() -> None:
@@ -67,24 +66,31 @@ def test_a_passive_tracer_leaves_the_flow_alone() -> None:
 
 
 def test_completing_a_state_keeps_the_tracer() -> None:
-    found = TracerFlow().complete(states()[:, SPEC.prognostic_channels], GRID)
+    found = CARRYING.complete(states()[:, SPEC.prognostic_channels], GRID)
     assert torch.equal(found[:, 3], states()[:, 3])
     assert relative_difference(found, states()) <= 1e-13
 
 
-@pytest.mark.parametrize("system", [Flow, TracerFlow])
-def test_every_law_gives_a_state_that_the_system_takes(
-    system: type[FlowSystem],
+@pytest.mark.parametrize("kind", Flow.initial_laws)
+def test_the_velocity_of_a_draw_is_the_same_with_and_without(
+    kind: type[InitialLaw],
 ) -> None:
-    for law in system.initial_laws:
-        grid = system.grid(32, system.default_length)
-        drawn = law.model_validate({}).sample(grid, np.random.default_rng(0))
-        assert drawn.shape == (system.fields.num_channels, 32, 32)
+    law, grid = kind.model_validate({}), PeriodicGrid.square(32)
+    alone, carrying = (
+        system.sample_initial(law, grid, np.random.default_rng(1))
+        for system in (Flow(), CARRYING)
+    )
+    assert np.array_equal(carrying[:3], alone)
+    assert alone.shape == (Flow().fields.num_channels, 32, 32)
+    assert carrying.shape == (CARRYING.fields.num_channels, 32, 32)
+    other = CARRYING.sample_initial(law, grid, np.random.default_rng(2))
+    for channels in (slice(0, 3), slice(3, 4)):
+        assert np.abs(other[channels] - carrying[channels]).max() >= 0.1
 
 
 def test_a_uniform_tracer_stays_and_a_wave_is_carried_by_the_mean() -> None:
     x = torch.from_numpy(GRID.mesh()[0])
-    mean, kappa, k, dt = 0.8, TracerFlow().diffusivity, 4 * math.pi, 0.3
+    mean, kappa, k, dt = 0.8, CARRYING.diffusivity, 4 * math.pi, 0.3
     state = torch.zeros(1, 4, *GRID.shape, dtype=torch.float64)
     state[0, 0], state[0, 3] = mean, 2.0 + torch.cos(k * x)
     found = flow(dt=dt)(state)[0, 3]
@@ -115,7 +121,7 @@ def test_order_four() -> None:
 def test_surviving_subgroup(angle: float | None, element: GroupElement) -> None:
     terms = () if angle is None else (LIFTS[angle],)
     defect = relative_defect(flow(*terms), states(), element, SPEC, GRID)
-    if element in TracerFlow(breaking=terms).survivors:
+    if element in Flow(breaking=terms).survivors:
         assert defect <= 1e-12
     else:
         assert defect >= 1e-5
@@ -133,9 +139,9 @@ TERMS: dict[str, FlowTerm] = {
 @pytest.mark.parametrize("name", [None, *TERMS, "all"])
 def test_budgets_close(name: str | None) -> None:
     terms = () if name is None else (TERMS[name],) if name in TERMS else TERMS.values()
-    system = TracerFlow(breaking=tuple(terms))  # type: ignore[arg-type]
+    system = Flow(tracer=True, breaking=tuple(terms))  # type: ignore[arg-type]
     grid = PeriodicGrid.square(24)
-    environment = environment_of(system, grid)
+    environment = drawn_environment(system, grid)
     run = simulate(system, grid, states(2, grid), environment, dt=DT, num_frames=4)
     assert set(run.budgets) == {invariant.name for invariant in system.invariants}
     for key, value in run.invariants.items():
@@ -151,8 +157,8 @@ def test_budgets_close(name: str | None) -> None:
 
 @pytest.mark.parametrize("angle", LIFTS)
 def test_rates_are_the_derivatives_of_the_invariants(angle: float) -> None:
-    system = TracerFlow(breaking=(LIFTS[angle],))
-    environment, u = environment_of(system), states(1)
+    system = Flow(breaking=(LIFTS[angle],))
+    environment, u = drawn_environment(system, GRID), states(1)
     spectrum, medium = spectrum_of(GRID), medium_of(system, GRID, environment[0])
     modes = spectrum.decompose(u[0])
     advance = Advance(medium, spectrum)
@@ -178,11 +184,11 @@ def test_rates_are_the_derivatives_of_the_invariants(angle: float) -> None:
 
 
 def test_strength_zero_is_the_intact_system_bit_for_bit() -> None:
-    zero, intact = TracerFlow(breaking=(Buoyancy(),)), TracerFlow()
+    zero, intact = Flow(breaking=(Buoyancy(),)), CARRYING
     assert zero.survivors == intact.survivors
     assert zero.properties == intact.properties
     runs = [
-        simulate(s, GRID, states(), environment_of(s), dt=DT, num_frames=3)
+        simulate(s, GRID, states(), drawn_environment(s, GRID), dt=DT, num_frames=3)
         for s in (zero, intact)
     ]
     assert torch.equal(runs[0].states, runs[1].states)
@@ -200,11 +206,11 @@ def test_galilei_boosts_survive(lifted: bool) -> None:
 
 
 def test_the_lift_breaks_the_budgets_and_the_momentum() -> None:
-    system = TracerFlow(breaking=(LIFTS[90.0],))
+    system = Flow(breaking=(LIFTS[90.0],))
     assert system.properties == {FlowProperty.GALILEI}
-    u, environment = states(), environment_of(system)
+    u, environment = states(), drawn_environment(system, GRID)
     rates = system.rates(u, GRID, environment)
-    kept = TracerFlow().rates(u, GRID, environment)
+    kept = CARRYING.rates(u, GRID, environment)
     for name in ("momentum_y", "energy", "enstrophy"):
         assert (rates[name] - kept[name]).abs().min() >= 1e-2
     assert rates["momentum_x"].abs().max() == 0
@@ -219,23 +225,47 @@ def test_defect_is_linear_in_a_small_strength() -> None:
     assert slope == pytest.approx(1.0, abs=0.02)
 
 
-def test_only_a_flow_with_a_tracer_is_lifted() -> None:
-    values = {"breaking": [{"kind": "buoyancy", "strength": 1.0}]}
-    with pytest.raises(InputError, match="breaking"):
-        Flow.parse(values, where="system")
-    system = TracerFlow.parse(values, where="system")
-    assert system.scalars() == {
-        "viscosity": 5e-3,
-        "diffusivity": 8e-3,
-        "strength_buoyancy": 1.0,
-    }
+@pytest.mark.parametrize("strength", [0.0, 1.0])
+def test_buoyancy_brings_the_tracer(strength: float) -> None:
+    term = {"kind": "buoyancy", "strength": strength}
+    system = Flow.parse({"breaking": [term]}, where="system")
+    assert system.tracer
+    assert system.fields == CARRYING.fields
+    assert system.invariants == CARRYING.invariants
+    assert Flow.parse(system.model_dump(mode="json"), where="again") == system
+    own = {"viscosity": 5e-3, "diffusivity": 8e-3}
+    assert CARRYING.scalars() == own
+    assert system.scalars() == own | {"strength_buoyancy": strength}
+
+
+def test_without_a_tracer_nothing_speaks_of_it() -> None:
+    system = Flow(breaking=(Drag(strength=1.0),))
+    assert not system.tracer
+    assert system.fields.names == ("velocity", "vorticity")
+    assert not any("tracer" in i.name for i in system.invariants)
+    assert set(system.scalars()) == {"viscosity", "strength_drag"}
+    # The class lists what a flow may have.
+    assert Flow.fields == CARRYING.fields
+    assert Flow.invariants == CARRYING.invariants
+    assert Flow.parse(system.model_dump(mode="json"), where="again") == system
+
+
+def test_what_is_of_the_tracer_is_refused_without_one() -> None:
+    with pytest.raises(InputError, match="diffusivity is that of a tracer") as one:
+        Flow.parse({"diffusivity": 0.01}, where="system")
+    with pytest.raises(InputError, match=r"initial\.tracer: the flow carries") as other:
+        Flow().sample_initial(LAW, GRID, np.random.default_rng(0))
+    for told in (one, other):
+        assert "expected tracer=true or the term buoyancy" in str(told.value)
+        assert "\n" not in str(told.value)
+    lifted = {"diffusivity": 0.01, "breaking": [{"kind": "buoyancy"}]}
+    for values in ({"diffusivity": 0.01, "tracer": True}, lifted):
+        assert Flow.parse(values, where="system").scalars()["diffusivity"] == 0.01
 
 
 def test_a_draw_is_one_function_on_every_grid() -> None:
-    fine, coarse = (
-        LAW.sample(PeriodicGrid.square(n), np.random.default_rng(3)) for n in (64, 32)
-    )
-    assert np.abs(fine[:, ::2, ::2] - coarse).max() <= 1e-12 * np.abs(fine).max()
+    fine, coarse = (states(1, PeriodicGrid.square(n))[0] for n in (64, 32))
+    assert (fine[:, ::2, ::2] - coarse).abs().max() <= 1e-12 * fine.abs().max()
     law = LAW.model_copy(update={"tracer": RandomField(modes=6)})
     with pytest.raises(InputError, match=r"initial\.tracer\.modes=6"):
-        law.sample(GRID, np.random.default_rng(0))
+        CARRYING.sample_initial(law, GRID, np.random.default_rng(0))

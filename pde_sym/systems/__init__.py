@@ -6,12 +6,8 @@ from pydantic import Field
 
 from pde_sym.initial_conditions import RandomField
 from pde_sym.systems.base import BreakingTerm, Invariant, Property, System
-from pde_sym.systems.flow import Flow, TracerFlow
-from pde_sym.systems.flow_initial import (
-    DoubleShearLayer,
-    RandomVorticity,
-    RandomVorticityAndTracer,
-)
+from pde_sym.systems.flow import Flow
+from pde_sym.systems.flow_initial import DoubleShearLayer, RandomVorticity
 from pde_sym.systems.heat import Heat
 from pde_sym.systems.kdv import KdV
 from pde_sym.systems.kdv_solutions import Cnoidal, RandomSolitons, RandomWaves
@@ -21,7 +17,7 @@ from pde_sym.systems.rigid_body import RigidBody
 from pde_sym.systems.rigid_body_initial import NearAxis, RandomSpin
 
 AnySystem = Annotated[
-    Heat | KdV | RigidBody | Flow | TracerFlow | Plume, Field(discriminator="kind")
+    Heat | KdV | RigidBody | Flow | Plume, Field(discriminator="kind")
 ]
 """Every system, told apart by `kind`."""
 
@@ -32,7 +28,6 @@ AnyInitial = Annotated[
     | Cnoidal
     | RandomVorticity
     | DoubleShearLayer
-    | RandomVorticityAndTracer
     | RandomSpin
     | NearAxis
     | Puffs
@@ -41,7 +36,7 @@ AnyInitial = Annotated[
 ]
 """Every law of initial states, told apart by `kind`."""
 
-SYSTEMS: tuple[type[System], ...] = (Heat, KdV, RigidBody, Flow, TracerFlow, Plume)
+SYSTEMS: tuple[type[System], ...] = (Heat, KdV, RigidBody, Flow, Plume)
 
 __all__ = [
     "SYSTEMS",
@@ -56,5 +51,4 @@ __all__ = [
     "Property",
     "RigidBody",
     "System",
-    "TracerFlow",
 ]

@@ -103,6 +103,16 @@ Budget: TypeAlias = "dict[str, Tensor]"
 """Per invariant: value, rate or change, one number per trajectory."""
 
 
+class PerInstance:
+    """What a class lists for every instance, and an instance for its own terms."""
+
+    def __init__(self, every: Any, own: "Callable[[Any], Any]") -> None:
+        self._every, self._own = every, own
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return self._every if instance is None else self._own(instance)
+
+
 class Solver(Protocol):
     """A step function over one frame that also integrates the budgets."""
 

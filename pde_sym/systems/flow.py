@@ -7,8 +7,8 @@
 with nu uniform and W = f = beta = drag = chi = F = 0 unless the breaking term of that
 name says otherwise (the wind W carries w but not f). The mean velocity is part of the
 state and has its own equation. Lengths and times are in units of the user.
-`TracerFlow` carries a scalar along, ``b_t + (u + W).grad b = kappa Lap b``, which may
-lift the fluid by ``F = buoyancy b e``.
+A tracer, where one is asked for, is carried along, ``b_t + (u + W).grad b = kappa Lap
+b``, and may lift the fluid by ``F = buoyancy b e``.
 
 Intact, its point symmetries are the motions and reflections of the plane, shifts of
 time, the scaling (x, t, u) -> (s x, s^2 t, u / s), generalised Galilei boosts and, for
@@ -27,12 +27,15 @@ from pde_sym.errors import InputError
 from pde_sym.fields import Field, FieldSpec, Rank
 from pde_sym.grid import PeriodicGrid
 from pde_sym.initial_conditions import InitialLaw
-from pde_sym.systems.base import BreakingTerm, Budget, Invariant, Solver, System
-from pde_sym.systems.flow_initial import (
-    DoubleShearLayer,
-    RandomVorticity,
-    RandomVorticityAndTracer,
+from pde_sym.systems.base import (
+    BreakingTerm,
+    Budget,
+    Invariant,
+    PerInstance,
+    Solver,
+    System,
 )
+from pde_sym.systems.flow_initial import DoubleShearLayer, FlowLaw, RandomVorticity
 from pde_sym.systems.flow_terms import (
     Beta,
     Buoyancy,
@@ -48,23 +51,18 @@ from pde_sym.systems.flow_terms import (
 if TYPE_CHECKING:  # see `pde_sym.systems.base`
     from torch import Tensor
 
-__all__ = ["Flow", "FlowProperty", "FlowSystem", "FlowTerms", "TracerFlow"]
+__all__ = ["Flow", "FlowProperty", "FlowTerms"]
 
 FlowTerms = Annotated[
-    Beta | Drag | Kolmogorov | Topography | MeanFlow | Viscosity | Obstacle,
-    Documented(discriminator="kind"),
-]
-
-
-TracerFlowTerms = Annotated[
     Beta | Drag | Kolmogorov | Topography | MeanFlow | Viscosity | Obstacle | Buoyancy,
     Documented(discriminator="kind"),
 ]
 
-_VELOCITY = Field(name="velocity", rank=Rank.VECTOR, unit="L / T", components=2)
-_VORTICITY = Field(
-    name="vorticity", rank=Rank.PSEUDOSCALAR, unit="1 / T", prognostic=False
+_FIELDS = FieldSpec.of(
+    Field(name="velocity", rank=Rank.VECTOR, unit="L / T", components=2),
+    Field(name="vorticity", rank=Rank.PSEUDOSCALAR, unit="1 / T", prognostic=False),
 )
+_FIELDS_AND_TRACER = _FIELDS + FieldSpec.of(Field(name="tracer"))
 _INVARIANTS = (
     Invariant("energy", "L^2 / T^2", "<u^2 + v^2> / 2"),
     Invariant("enstrophy", "1 / T^2", "<w^2> / 2"),
@@ -72,19 +70,58 @@ _INVARIANTS = (
     Invariant("momentum_y", "L / T", "<v>"),
     Invariant("divergence", "1 / T", "<(u_x + v_y)^2>^(1/2)"),
 )
-_TERMS = (Beta, Drag, Kolmogorov, Topography, MeanFlow, Viscosity, Obstacle)
+_INVARIANTS_AND_TRACER = (
+    *_INVARIANTS,
+    Invariant("tracer", "", "<b>, where there is a tracer"),
+    Invariant("tracer_variance", "", "<b^2> / 2, likewise"),
+)
 
 
-class FlowSystem(System):
-    """What flows with and without a tracer share."""
+class Flow(System):
+    """Two-dimensional incompressible flow; see the module for the equation."""
 
+    kind: Literal["flow"] = "flow"
     viscosity: float = Documented(default=5e-3, ge=0.0, le=1e6)
     """nu, in lengths squared per unit of time; 0 is Euler's equation.
 
     By default 64 points per unit length resolve a flow of rms speed 1: the outermost
     tenth of the modes holds less than 1e-8 of the energy.
     """
+    tracer: bool = False
+    """Whether the flow carries a tracer; the term buoyancy brings one with it."""
+    diffusivity: float = Documented(default=8e-3, ge=0.0, le=1e6)
+    """kappa of the tracer, in lengths squared per unit of time; refused without one."""
+    breaking: tuple[FlowTerms, ...] = ()
+    """Breaking terms, each kind at most once."""
 
+    equation: ClassVar[str] = (
+        "w_t + u.grad w = nu Lap w, w = curl u, div u = 0; a tracer, if any: "
+        "b_t + u.grad b = kappa Lap b"
+    )
+    fields: ClassVar[FieldSpec] = PerInstance(  # type: ignore[assignment]
+        _FIELDS_AND_TRACER,
+        lambda flow: _FIELDS_AND_TRACER if flow.tracer else _FIELDS,
+    )
+    """Of the class, all that a flow may have; of a flow, its own."""
+    invariants: ClassVar[tuple[Invariant, ...]] = PerInstance(  # type: ignore[assignment]
+        _INVARIANTS_AND_TRACER,
+        lambda flow: _INVARIANTS_AND_TRACER if flow.tracer else _INVARIANTS,
+    )
+    """Likewise."""
+    terms: ClassVar[tuple[type[BreakingTerm], ...]] = (
+        Beta,
+        Drag,
+        Kolmogorov,
+        Topography,
+        MeanFlow,
+        Viscosity,
+        Obstacle,
+        Buoyancy,
+    )
+    initial_laws: ClassVar[tuple[type[InitialLaw], ...]] = (
+        RandomVorticity,
+        DoubleShearLayer,
+    )
     default_dt: ClassVar[float] = 0.02
     """Frame spacing on a box of length 1 with rms speed 1: frames differ by 2 to 15 %,
     and a fluid particle crosses the box in 50 of them."""
@@ -101,6 +138,19 @@ class FlowSystem(System):
         "a(t) d_p",
         "reflections, w -> -w",
     )
+
+    @model_validator(mode="after")
+    def _bring_the_tracer(self) -> Self:
+        if self.term(Buoyancy) is not None:
+            # So that `tracer` is true of every flow that has one, as stored too.
+            object.__setattr__(self, "tracer", True)
+        default = type(self).model_fields["diffusivity"].default
+        if not self.tracer and self.diffusivity != default:
+            raise ValueError(
+                "diffusivity is that of a tracer: expected tracer=true or the term "
+                f"buoyancy with it, got {self.diffusivity:g} alone"
+            )
+        return self
 
     @model_validator(mode="after")
     def _something_to_vary(self) -> Self:
@@ -147,6 +197,34 @@ class FlowSystem(System):
         if obstacle := self.term(Obstacle):
             channels.append(obstacle.strength * obstacle.pattern(grid))
         return np.stack(channels) if channels else np.empty((0, *grid.shape))
+
+    def sample_initial(
+        self,
+        law: InitialLaw,
+        grid: PeriodicGrid,
+        generator: np.random.Generator,
+        index: int = 0,
+    ) -> NDArray[np.float64]:
+        """Draw velocity and vorticity, and after them the tracer, if any.
+
+        So that the velocity is the same with and without a tracer.
+
+        Raises
+        ------
+        InputError
+            When the law has a tracer of its own and the flow none, or as it does.
+        """
+        assert isinstance(law, FlowLaw), law
+        drawn = law.sample(grid, generator, index)
+        if self.tracer:
+            tracer = law.sample_tracer(grid, generator, index)
+            return np.concatenate([drawn, tracer])
+        if law.tracer != type(law).model_fields["tracer"].default:
+            raise InputError(
+                "initial.tracer: the flow carries no tracer: expected tracer=true or "
+                "the term buoyancy with it"
+            )
+        return drawn
 
     def solver(
         self,
@@ -198,51 +276,9 @@ class FlowSystem(System):
         return weak_rates(self, state, grid, environment)
 
     def scalars(self) -> dict[str, float]:
-        strengths = super().scalars()
-        if "viscosity" in self.environment_fields.names:
-            return strengths
-        return {"viscosity": self.viscosity, **strengths}
-
-
-class Flow(FlowSystem):
-    """Two-dimensional incompressible flow; see the module for the equation."""
-
-    kind: Literal["flow"] = "flow"
-    breaking: tuple[FlowTerms, ...] = ()
-    """Breaking terms, each kind at most once."""
-
-    equation: ClassVar[str] = "w_t + u.grad w = nu Lap w, w = curl u, div u = 0"
-    fields: ClassVar[FieldSpec] = FieldSpec.of(_VELOCITY, _VORTICITY)
-    terms: ClassVar[tuple[type[BreakingTerm], ...]] = _TERMS
-    invariants: ClassVar[tuple[Invariant, ...]] = _INVARIANTS
-    initial_laws: ClassVar[tuple[type[InitialLaw], ...]] = (
-        RandomVorticity,
-        DoubleShearLayer,
-    )
-
-
-class TracerFlow(FlowSystem):
-    """Flow with a tracer that it carries, and that may lift it."""
-
-    kind: Literal["tracer_flow"] = "tracer_flow"
-    diffusivity: float = Documented(default=8e-3, ge=0.0, le=1e6)
-    """kappa of the tracer, in lengths squared per unit of time."""
-    breaking: tuple[TracerFlowTerms, ...] = ()
-    """Breaking terms, each kind at most once."""
-
-    equation: ClassVar[str] = (
-        "w_t + u.grad w = nu Lap w, b_t + u.grad b = kappa Lap b, div u = 0"
-    )
-    fields: ClassVar[FieldSpec] = FieldSpec.of(
-        _VELOCITY, _VORTICITY, Field(name="tracer")
-    )
-    terms: ClassVar[tuple[type[BreakingTerm], ...]] = (*_TERMS, Buoyancy)
-    invariants: ClassVar[tuple[Invariant, ...]] = (
-        *_INVARIANTS,
-        Invariant("tracer", "", "<b>"),
-        Invariant("tracer_variance", "", "<b^2> / 2"),
-    )
-    initial_laws: ClassVar[tuple[type[InitialLaw], ...]] = (RandomVorticityAndTracer,)
-
-    def scalars(self) -> dict[str, float]:
-        return {"diffusivity": self.diffusivity, **super().scalars()}
+        own: dict[str, float] = {}
+        if "viscosity" not in self.environment_fields.names:
+            own["viscosity"] = self.viscosity
+        if self.tracer:
+            own["diffusivity"] = self.diffusivity
+        return own | super().scalars()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pde_sym.grid import PeriodicGrid
 from pde_sym.systems.base import Budget
-from pde_sym.systems.flow import FlowSystem
+from pde_sym.systems.flow import Flow
 from pde_sym.systems.flow_dynamics import (
     Medium,
     Modes,
@@ -150,7 +150,7 @@ def measure(state: Tensor, grid: PeriodicGrid) -> Budget:
 
 
 def weak_rates(
-    system: FlowSystem, state: Tensor, grid: PeriodicGrid, environment: Tensor
+    system: Flow, state: Tensor, grid: PeriodicGrid, environment: Tensor
 ) -> Budget:
     """Return the rates of stored states ``(batch, channels, x, y)``."""
     spectrum = spectrum_of(grid, state.device)
@@ -158,7 +158,7 @@ def weak_rates(
     return in_order(system, rates(medium, spectrum, spectrum.decompose(state)))
 
 
-def in_order(system: FlowSystem, changes: Budget) -> Budget:
+def in_order(system: Flow, changes: Budget) -> Budget:
     """Return the changes of all invariants of a system; the divergence stays 0."""
     zero = torch.zeros_like(changes["energy"])
     return {i.name: changes.get(i.name, zero) for i in system.invariants}

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pde_sym.errors import InputError
 from pde_sym.grid import PeriodicGrid
-from pde_sym.systems.flow import FlowSystem, TracerFlow
+from pde_sym.systems.flow import Flow
 from pde_sym.systems.flow_terms import (
     Beta,
     Buoyancy,
@@ -234,7 +234,7 @@ class Medium:
         return result
 
 
-def medium_of(system: FlowSystem, grid: PeriodicGrid, environment: Tensor) -> Medium:
+def medium_of(system: Flow, grid: PeriodicGrid, environment: Tensor) -> Medium:
     """Return the medium of one trajectory, from its environment ``(channels, x, y)``.
 
     Raises
@@ -274,7 +274,7 @@ def medium_of(system: FlowSystem, grid: PeriodicGrid, environment: Tensor) -> Me
         coriolis=_only(named.get("topography")),
         brake=_brake(named.get("obstacle")),
         excess=_excess(named.get("viscosity"), system.viscosity),
-        diffusivity=system.diffusivity if isinstance(system, TracerFlow) else None,
+        diffusivity=system.diffusivity if system.tracer else None,
         lift=_scaled(system.term(Buoyancy)),
         pinned=any(
             isinstance(t, FlowTerm) and t.pinned and t.strength > 0

@@ -1,9 +1,11 @@
 """Laws of initial states of two-dimensional flow, as values.
 
-A state is velocity and vorticity, ``(3, x, y)``, or these and a tracer, ``(4, x, y)``,
-band-limited by the 2/3 rule: the solver then starts from the very state that is stored.
+A state is velocity and vorticity, ``(3, x, y)``, and a tracer after them where the flow
+carries one, band-limited by the 2/3 rule: the solver then starts from the very state
+that is stored.
 """
 
+import abc
 from typing import Literal
 
 import numpy as np
@@ -18,7 +20,35 @@ from pde_sym.initial_conditions import InitialLaw, RandomField
 Array = NDArray[np.float64]
 
 
-class RandomVorticity(InitialLaw):
+class FlowLaw(InitialLaw, abc.ABC):
+    """A law of velocity and vorticity, and apart from it one of a tracer."""
+
+    tracer: RandomField = RandomField(modes=3, slope=3.0)
+    """Law of the tracer, where there is one: a random field, as {"modes": 4}."""
+
+    @abc.abstractmethod
+    def sample(
+        self, grid: PeriodicGrid, generator: np.random.Generator, index: int = 0
+    ) -> Array:
+        """Draw velocity and vorticity, ``(3, x, y)``."""
+
+    def sample_tracer(
+        self, grid: PeriodicGrid, generator: np.random.Generator, index: int = 0
+    ) -> Array:
+        """Draw a tracer ``(1, x, y)``.
+
+        Raises
+        ------
+        InputError
+            When the 2/3 of the modes that the solver keeps do not hold the law's.
+        """
+        if self.tracer.field is None:
+            _check_modes("initial.tracer.modes", self.tracer.modes, grid)
+        tracer = self.tracer.sample(grid, generator, index)
+        return np.fft.ifft2(np.fft.fft2(tracer) * _kept(grid)).real
+
+
+class RandomVorticity(FlowLaw):
     """Band-limited Gaussian vorticity of a given rms speed, with a random mean flow.
 
     The stream function has the law of `RandomField`: invariant under shifts, turns
@@ -65,7 +95,7 @@ class RandomVorticity(InitialLaw):
         return state
 
 
-class DoubleShearLayer(InitialLaw):
+class DoubleShearLayer(FlowLaw):
     """Two shear layers that roll up (Bell, Colella, Glaz 1989, J. Comput. Phys. 85).
 
     ``u = tanh(rho (y - 1/4))`` for y <= 1/2, ``tanh(rho (3/4 - y))`` above, and
@@ -101,27 +131,6 @@ class DoubleShearLayer(InitialLaw):
         return state_of_vorticity(
             grid, np.fft.ifft2(omega_hat).real, (float(u.mean()), float(v.mean()))
         )
-
-
-class RandomVorticityAndTracer(InitialLaw):
-    """Random vorticity and, apart from it, a random tracer."""
-
-    kind: Literal["random_vorticity_and_tracer"] = "random_vorticity_and_tracer"
-    flow: RandomVorticity = RandomVorticity()
-    """Law of velocity and vorticity."""
-    tracer: RandomField = RandomField(modes=3, slope=3.0)
-    """Law of the tracer, of unit variance about a random mean."""
-
-    def sample(
-        self, grid: PeriodicGrid, generator: np.random.Generator, index: int = 0
-    ) -> Array:
-        """Draw a state ``(4, x, y)``; `InputError` as for `RandomVorticity`."""
-        flow = self.flow.sample(grid, generator, index)
-        if self.tracer.field is None:
-            _check_modes("initial.tracer.modes", self.tracer.modes, grid)
-        tracer = self.tracer.sample(grid, generator, index)
-        kept = np.fft.ifft2(np.fft.fft2(tracer) * _kept(grid)).real
-        return np.concatenate([flow, kept])
 
 
 def state_of_vorticity(

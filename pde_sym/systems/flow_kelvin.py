@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from pde_sym.grid import PeriodicGrid
-from pde_sym.systems.flow import FlowSystem
+from pde_sym.systems.flow import Flow
 from pde_sym.systems.flow_dynamics import Spectrum, spectrum_of
 
 
@@ -50,7 +50,7 @@ def viscous_rate(
 
 
 def carried(
-    system: FlowSystem,
+    system: Flow,
     grid: PeriodicGrid,
     environment: Tensor,
     state: Tensor,

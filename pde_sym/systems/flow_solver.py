@@ -8,7 +8,7 @@ from torch import Tensor
 from pde_sym.errors import SimulationError
 from pde_sym.grid import PeriodicGrid
 from pde_sym.systems.base import Budget
-from pde_sym.systems.flow import FlowSystem
+from pde_sym.systems.flow import Flow
 from pde_sym.systems.flow_budgets import BUDGETS, TRACER_BUDGETS, in_order
 from pde_sym.systems.flow_dynamics import (
     Amplitudes,
@@ -71,7 +71,7 @@ class FlowSolver:
 
     def __init__(
         self,
-        system: FlowSystem,
+        system: Flow,
         grid: PeriodicGrid,
         environment: Tensor,
         dt: float,

@@ -30,7 +30,7 @@ from pydantic import model_validator
 from pde_sym.fields import FieldSpec
 from pde_sym.grid import PeriodicGrid
 from pde_sym.initial_conditions import InitialLaw
-from pde_sym.systems.base import Budget, Invariant, Solver, System
+from pde_sym.systems.base import Budget, Invariant, PerInstance, Solver, System
 from pde_sym.systems.rigid_body_initial import (
     ANGULAR_MOMENTUM,
     FIELDS,
@@ -106,16 +106,6 @@ def _chosen(names: frozenset[str]) -> FieldSpec:
     return FieldSpec(fields=tuple(f for f in FIELDS if f.name in names))
 
 
-class _PerBody:
-    """What the class lists for every body, and an instance for its own terms."""
-
-    def __init__(self, every: Any, own: Callable[["RigidBody"], Any]) -> None:
-        self._every, self._own = every, own
-
-    def __get__(self, body: "RigidBody | None", owner: type) -> Any:
-        return self._every if body is None else self._own(body)
-
-
 class RigidBody(System):
     """A rigid body with a fixed point; see the module for the equations."""
 
@@ -128,11 +118,11 @@ class RigidBody(System):
     """Breaking terms, each kind at most once."""
 
     equation: ClassVar[str] = "dPi/dt = Pi x I^-1 Pi"
-    fields: ClassVar[FieldSpec] = _PerBody(  # type: ignore[assignment]
+    fields: ClassVar[FieldSpec] = PerInstance(  # type: ignore[assignment]
         FIELDS, lambda body: body._fields()
     )
     """Of the class, all that a body may have; of a body, what its terms need."""
-    invariants: ClassVar[tuple[Invariant, ...]] = _PerBody(  # type: ignore[assignment]
+    invariants: ClassVar[tuple[Invariant, ...]] = PerInstance(  # type: ignore[assignment]
         _INVARIANTS, lambda body: body._invariants()
     )
     """Likewise."""

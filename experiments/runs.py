@@ -82,25 +82,25 @@ def task_of(dataset: TrajectoryDataset, system: System) -> Task:
     Raises
     ------
     InputError
-        When the data do not lie on a torus: every model convolves in two periodic axes.
+        When the data lie between walls.
     """
-    if dataset.grid.num_axes != 2:
-        raise InputError(
-            f"{dataset.folder}: {system.kind} has {dataset.grid.num_axes} axes; the "
-            "models are for data with 2"
-        )
-    if isinstance(dataset.grid, WalledGrid):
+    grid = dataset.grid
+    if isinstance(grid, WalledGrid):
         raise InputError(
             f"{dataset.folder}: {system.kind} lies between walls; the models are for "
             "periodic data"
         )
     is_given = len(dataset.given_fields) > 0
     survivors = system.joint_survivors if is_given else system.survivors
+    is_body = grid.num_points == 1
     return Task(
         state=dataset.fields,
         given=dataset.given_fields if is_given else None,
-        breaks_translation=survivors.translations != {"x", "y"},
-        resolution=min(dataset.grid.shape),
+        breaks_translation=not (
+            is_body or survivors.translations >= set(grid.axis_names)
+        ),
+        resolution=None if is_body else min(grid.shape),
+        num_axes=0 if is_body else grid.num_axes,
     )
 
 
@@ -133,9 +133,8 @@ def training_windows(dataset: TrajectoryDataset) -> Windows:
     """Return the windows of a data set, from memory when they fit."""
     if len(dataset) == 0:
         raise InputError(f"{dataset.folder}: no windows of {dataset.window} frames")
-    points = dataset.grid.shape[0] * dataset.grid.shape[1]
     states = dataset.num_trajectories * dataset.num_frames * dataset.fields.num_channels
-    if 4 * points * states > MEMORY_BYTES:
+    if 4 * dataset.grid.num_points * states > MEMORY_BYTES:
         return dataset
     items = dataset.load_all()
     return MemoryWindows(items["states"], items.get("given"), dataset.window)

@@ -36,9 +36,9 @@ class MemoryWindows:
     Parameters
     ----------
     states
-        ``(trajectories, frames, channels, x, y)``.
+        ``(trajectories, frames, channels, *points)``.
     given
-        ``(trajectories, channels, x, y)``, or None.
+        ``(trajectories, channels, *points)``, or None.
     window
         Frames per window.
     """
@@ -55,7 +55,7 @@ class MemoryWindows:
         return len(self.states) * self._per_trajectory
 
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-        """Return windows ``(batch, window, channels, x, y)`` and their given fields."""
+        """Return windows ``(batch, window, channels, *points)`` and given fields."""
         places = [divmod(index, self._per_trajectory) for index in indices]
         states = [self.states[i, j : j + self.window] for i, j in places]
         chosen = None if self.given is None else self.given[[i for i, _ in places]]
@@ -77,8 +77,8 @@ class Statistics:
 class TrajectoryDataset(Dataset[Item]):
     """All windows of the trajectories of one split.
 
-    An item is a dict of float32 tensors: ``states (window, channels, x, y)``, the
-    prognostic fields of consecutive frames, and ``given (channels, x, y)`` when the
+    An item is a dict of float32 tensors: ``states (window, channels, *points)``, the
+    prognostic fields of consecutive frames, and ``given (channels, *points)`` when the
     environment is given. A hidden environment is never served. Windows do not cross
     trajectories. Files are verified once, here, and kept open in each process.
 
@@ -217,8 +217,8 @@ class TrajectoryDataset(Dataset[Item]):
     def load_all(self) -> Item:
         """Return every chosen trajectory at once, for data that fits in memory.
 
-        ``states`` is ``(trajectories, frames, channels, x, y)`` and ``given``, when
-        there is one, ``(trajectories, channels, x, y)``; both float32.
+        ``states`` is ``(trajectories, frames, channels, *points)`` and ``given``, when
+        there is one, ``(trajectories, channels, *points)``; both float32.
         """
         states, given = [], []
         for reader, local in self._chosen():
@@ -229,7 +229,7 @@ class TrajectoryDataset(Dataset[Item]):
         return items | ({"given": torch.cat(given)} if given else {})
 
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-        """Return ``states (batch, window, channels, x, y)`` and given fields."""
+        """Return ``states (batch, window, channels, *points)`` and given fields."""
         items = [self[index] for index in indices]
         given = [item["given"] for item in items if "given" in item]
         states = torch.stack([item["states"] for item in items])
@@ -239,7 +239,7 @@ class TrajectoryDataset(Dataset[Item]):
         """Return the environment of every chosen trajectory, hidden or not, float64.
 
         For solvers, diagnostics and pictures; a hidden environment is no model's
-        input. The shape is ``(trajectories, channels, x, y)``.
+        input. The shape is ``(trajectories, channels, *points)``.
         """
         rows = []
         for reader, local in self._chosen():

@@ -91,7 +91,8 @@ def window_loss(surrogate: Surrogate, states: Tensor, given: Tensor | None) -> T
     for _ in range(states.shape[1] - 1):
         state = surrogate(state, given)
         predicted.append(state)
-    return vrmse(torch.stack(predicted, 1), states[:, 1:]).mean()
+    axes = surrogate.task.array_axes
+    return vrmse(torch.stack(predicted, 1), states[:, 1:], axes).mean()
 
 
 @torch.no_grad()
@@ -106,7 +107,8 @@ def rollout_error(surrogate: Surrogate, data: Rollouts, horizon: int) -> Tensor:
         )
     finally:
         surrogate.train(was_training)
-    return vrmse(predicted[:, 1:], data.states[:, 1 : steps + 1])
+    truth = data.states[:, 1 : steps + 1]
+    return vrmse(predicted[:, 1:], truth, surrogate.task.array_axes)
 
 
 def batch_indices(seed: int, update: int, batch_size: int, total: int) -> list[int]:

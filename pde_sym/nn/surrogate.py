@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from pde_sym.config import Frozen
 from pde_sym.errors import InputError
-from pde_sym.fields import FieldSpec, Rank
+from pde_sym.fields import Field, FieldSpec, Rank
+from pde_sym.grid import AXIS_NAMES
 from pde_sym.nn.families.base import Task
 
 
@@ -64,31 +65,39 @@ class Normalisation(Frozen):
         task
             Names and ranks of the fields.
         before, after
-            States, shape ``(..., C_state, x, y)``.
+            States, shape ``(..., C_state, *points)``.
         given
-            Given fields, shape ``(..., C_given, x, y)``, when the task has any.
+            Given fields, shape ``(..., C_given, *points)``, when the task has any.
 
         Raises
         ------
         InputError
             When an array has other channels than the task.
         """
-        _check_channels("before", before, task.state)
-        _check_channels("after", after, task.state)
+        _check_channels("before", before, task.state, task.array_axes)
+        _check_channels("after", after, task.state, task.array_axes)
         _check_given(task, given)
+        axis = -task.array_axes - 1
         scales = [
-            _scale(name, task.state, before, after - before, channels)
-            for name, channels in task.state.slices().items()
+            _scale(field, values, change)
+            for field, values, change in zip(
+                task.state,
+                _fields(before, task.state, axis),
+                _fields(after - before, task.state, axis),
+                strict=True,
+            )
         ]
         if task.given is not None and given is not None:
-            scales += [
-                _scale(name, task.given, given, None, channels)
-                for name, channels in task.given.slices().items()
-            ]
+            parts = _fields(given, task.given, axis)
+            scales += map(_scale, task.given, parts)
         return cls(fields=tuple(scales))
 
-    def channels(self, spec: FieldSpec) -> tuple[Tensor, Tensor, Tensor]:
-        """Return mean, std and increment std per channel, each ``(C, 1, 1)``, float64.
+    def channels(
+        self, spec: FieldSpec, num_axes: int = 2
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return mean, std and increment std per channel in float64.
+
+        Each is ``(C, 1, ..)`` with a 1 per axis of an array of points.
 
         Raises
         ------
@@ -111,35 +120,34 @@ class Normalisation(Frozen):
             row = [scale.mean, scale.std, scale.increment_std]
             rows += field.components * [row]
         table = torch.tensor(rows, dtype=torch.float64)
-        mean, std, increment_std = table.T.reshape(3, -1, 1, 1).unbind()
+        mean, std, increment_std = table.T.reshape(3, -1, *num_axes * [1]).unbind()
         return mean, std, increment_std
 
 
-def _scale(
-    name: str,
-    spec: FieldSpec,
-    values: Tensor,
-    change: Tensor | None,
-    channels: slice,
-) -> FieldScale:
-    values = values[..., channels, :, :].double()
-    rank = next(field.rank for field in spec if field.name == name)
-    mean = values.mean().item() if rank is Rank.SCALAR else 0.0
+def _fields(values: Tensor, spec: FieldSpec, axis: int) -> list[Tensor]:
+    """Return the channels of each field."""
+    return list(values.split([field.components for field in spec], axis))
+
+
+def _scale(field: Field, values: Tensor, change: Tensor | None = None) -> FieldScale:
+    values = values.double()
+    mean = values.mean().item() if field.rank is Rank.SCALAR else 0.0
     spread = _root_mean_square(values - mean)
     # Round-off around a constant is not a scale.
     std = spread if spread > 1e-12 * abs(mean) else 1.0
-    step = 0.0 if change is None else _root_mean_square(change[..., channels, :, :])
-    return FieldScale(name=name, mean=mean, std=std, increment_std=step or 1.0)
+    step = 0.0 if change is None else _root_mean_square(change)
+    return FieldScale(name=field.name, mean=mean, std=std, increment_std=step or 1.0)
 
 
 def _root_mean_square(values: Tensor) -> float:
     return values.double().square().mean().sqrt().item()
 
 
-def _check_channels(what: str, values: Tensor, spec: FieldSpec) -> None:
-    if values.ndim < 3 or values.shape[-3] != spec.num_channels:
+def _check_channels(what: str, values: Tensor, spec: FieldSpec, num_axes: int) -> None:
+    if values.ndim <= num_axes or values.shape[-num_axes - 1] != spec.num_channels:
+        points = ", ".join(AXIS_NAMES[:num_axes])
         raise InputError(
-            f"{what}: expected (..., {spec.num_channels}, x, y) for {spec.names}, "
+            f"{what}: expected (..., {spec.num_channels}, {points}) for {spec.names}, "
             f"got shape {tuple(values.shape)}"
         )
 
@@ -151,7 +159,7 @@ def _check_given(task: Task, given: Tensor | None) -> None:
     elif given is None:
         raise InputError(f"given: expected the fields {task.given.names}, got None")
     else:
-        _check_channels("given", given, task.given)
+        _check_channels("given", given, task.given, task.array_axes)
 
 
 class Surrogate(nn.Module):
@@ -160,7 +168,7 @@ class Surrogate(nn.Module):
     Parameters
     ----------
     net
-        Maps ``(B, C_state + C_given, x, y)`` to ``(B, C_state, x, y)``.
+        Maps ``(B, C_state + C_given, *points)`` to ``(B, C_state, *points)``.
     task
         What it predicts and reads.
     normalisation
@@ -177,18 +185,18 @@ class Surrogate(nn.Module):
     ) -> None:
         super().__init__()
         self.net, self.task, self.normalisation = net, task, normalisation
-        mean, std, _ = normalisation.channels(task.inputs)
-        increment_std = normalisation.channels(task.state)[2]
+        mean, std, _ = normalisation.channels(task.inputs, task.array_axes)
+        increment_std = normalisation.channels(task.state, task.array_axes)[2]
         # The numbers live in the configuration; these are copies that follow .to().
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("std", std, persistent=False)
         self.register_buffer("increment_std", increment_std, persistent=False)
 
     def forward(self, state: Tensor, given: Tensor | None = None) -> Tensor:
-        """Return the state one step later, ``(B, C, x, y) -> (B, C, x, y)``.
+        """Return the state one step later; both are ``(B, C, *points)``.
 
-        `given` has shape ``(B, C_given, x, y)``, or ``(C_given, x, y)`` when it is
-        the same for the whole batch.
+        `given` has shape ``(B, C_given, *points)``, or ``(C_given, *points)`` when it
+        is the same for the whole batch.
 
         Raises
         ------
@@ -202,10 +210,11 @@ class Surrogate(nn.Module):
         self, state: Tensor, given: Tensor | None = None
     ) -> Tensor:
         """Return the increment in units of its own scale: what training compares."""
-        _check_channels("state", state, self.task.state)
+        _check_channels("state", state, self.task.state, self.task.array_axes)
         _check_given(self.task, given)
         inputs = state
         if given is not None:
-            inputs = torch.cat([state, given.expand(len(state), -1, -1, -1)], dim=1)
+            shape = given.shape[-self.task.array_axes - 1 :]
+            inputs = torch.cat([state, given.expand(len(state), *shape)], dim=1)
         mean, std = self.get_buffer("mean"), self.get_buffer("std")
         return self.net((inputs - mean.to(inputs.dtype)) / std.to(inputs.dtype))

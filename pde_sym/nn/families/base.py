@@ -56,6 +56,11 @@ class Task(Frozen):
         """State fields, then given fields."""
         return self.state if self.given is None else self.state + self.given
 
+    @property
+    def array_axes(self) -> int:
+        """Axes of an array after its channels: a body lies on 1 x 1 x 1 points."""
+        return self.num_axes or 3
+
 
 class Family(Frozen):
     """What all families share."""

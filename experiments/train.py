@@ -62,12 +62,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--trajectories", **number, help="training trajectories to use (all)"
     )
     parser.add_argument(
+        "--augment",
+        metavar="GROUP|KIND",
+        help="move each window at random: D4, C4, ... and shifts, or another kind",
+    )
+    parser.add_argument(
         "--set",
         dest="sets",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="any other field: model.depth=3, training.unroll=4, ...",
+        help="any other field: model.depth=3, training.equivariance_penalty.group=D4",
     )
     parser.add_argument(
         "--config", type=Path, metavar="FILE.toml", help="tables [model], [training]"
@@ -102,17 +107,29 @@ def resolve(arguments: argparse.Namespace) -> Choices:
     ):
         if value is not None:
             table[key] = value
+    if arguments.augment is not None:
+        training["augmentation"] = _augmentation(arguments.augment)
     for text in arguments.sets:
         key, value = assignment(text, "--set")
-        head, _, rest = key.partition(".")
-        if head not in ("model", "training") or not rest:
+        *tables, name = key.split(".")
+        if not tables or tables[0] not in ("model", "training"):
             raise InputError(f"--set {key:.80}: expected model.KEY or training.KEY")
-        values[head][rest] = literal(value)
+        table = values
+        for part in tables:
+            table = _table(table, part)
+        table[name] = literal(value)
     if "kind" not in model:
         raise InputError("model: expected --model NAME, see `pde-sym models`")
     if arguments.width is not None and arguments.match_parameters is not None:
         raise InputError("expected --width or --match-parameters, got both")
     return Choices.parse(values, where=str(arguments.config or "options"))
+
+
+def _augmentation(text: str) -> dict[str, Any]:
+    """Return the settings that ``--augment TEXT`` stands for."""
+    # Groups are a capital and a number; kinds of augmentation are words.
+    is_group = text[:1].isupper()
+    return {"kind": "group", "group": text} if is_group else {"kind": text}
 
 
 def training_data(folder: Path, training: TrainConfig) -> TrajectoryDataset:
@@ -131,6 +148,7 @@ def prepare(
 ) -> RunConfig:
     """Return the resolved run of the choices on a data set."""
     task = task_of(dataset, read_recipe(dataset.folder).system)
+    choices.training.check(task)
     model = choices.model
     if num_parameters is not None:
         model = match_width(model, task, num_parameters)
@@ -196,6 +214,8 @@ def _train(current: Run, dataset: TrajectoryDataset, as_json: bool) -> int:
 
 def _table(values: dict[str, Any], key: str) -> dict[str, Any]:
     table = values.setdefault(key, {})
+    if table is None:  # a table that was switched off is switched on again
+        table = values[key] = {}
     if not isinstance(table, dict):
         raise InputError(f"{key}: expected a table, got {table!r:.80}")
     return table

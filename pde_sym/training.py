@@ -1,7 +1,8 @@
 """The training loop: one flat loop, resumable to the bit.
 
-The order of the data is a pure function of (seed, epoch) and nothing else is random,
-so that weights, moments and the update number are the whole state of a run.
+The order of the data is a pure function of (seed, epoch), what is drawn for an update
+one of (seed, update), and nothing else is random: weights, moments and the update
+number are the whole state of a run.
 """
 
 import json
@@ -16,11 +17,12 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from pde_sym.augmentation import AnyAugmentation, EquivariancePenalty, Purpose, draws
 from pde_sym.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
 from pde_sym.config import Frozen
-from pde_sym.errors import DataError, SimulationError
+from pde_sym.errors import DataError, InputError, SimulationError
 from pde_sym.metrics import vrmse
-from pde_sym.nn import relaxed_layers, split_parameters
+from pde_sym.nn import Task, relaxed_layers, split_parameters
 from pde_sym.nn.surrogate import Surrogate
 from pde_sym.simulate import rollout
 from pde_sym.store import files
@@ -46,17 +48,33 @@ class TrainConfig(Frozen):
     weight_decay: float = Field(default=1e-4, ge=0.0)
     """Of every weight but the relaxed ones."""
     penalty: float = Field(default=0.0, ge=0.0)
-    """Weight of the models' own penalty on relaxed weights."""
+    """Weight of the models' own penalty on relaxed weights: the distance of a relaxed
+    layer from its steerable part. Channels of a free network have no type, so that its
+    distance is not defined: there this is nothing, and `equivariance_penalty` serves.
+    """
+    equivariance_penalty: EquivariancePenalty | None = None
+    """Charge on the defect of any network, with its group and weight; none by default.
+    """
+    augmentation: AnyAugmentation | None = None
+    """Random motions of the training windows; none by default."""
     clip: PositiveFloat = 1.0
     """Largest norm of the gradient."""
     seed: int = Field(default=0, ge=0, lt=2**63)
-    """Of the initial weights and the order of the data."""
+    """Of the initial weights, the order of the data and all that is drawn."""
     trajectories: PositiveInt | None = None
     """Training trajectories to use; subsets of one seed are nested. All when absent."""
     evaluate_every: PositiveInt = 200
     """Updates between validations; a checkpoint is written at each."""
     horizon: PositiveInt = 10
     """Steps of the rollouts that choose the best checkpoint."""
+
+    def check(self, task: Task) -> None:
+        """Raise `InputError` when the fields of `task` cannot be moved as asked."""
+        if self.augmentation is not None:
+            _check_motions("training.augmentation", self.augmentation, task)
+        if self.equivariance_penalty is not None:
+            where = "training.equivariance_penalty"
+            _check_motions(where, self.equivariance_penalty, task)
 
     def rate(self, update: int) -> float:
         """Return the learning rate of an update: warm-up over 5 %, then a cosine."""
@@ -65,6 +83,15 @@ class TrainConfig(Frozen):
             return self.learning_rate * (update + 1) / warm
         phase = (update - warm) / max(1, self.updates - warm)
         return self.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * phase)) / 2)
+
+
+def _check_motions(
+    where: str, motions: AnyAugmentation | EquivariancePenalty, task: Task
+) -> None:
+    try:
+        motions.check(task)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
 
 
 class Windows(Protocol):
@@ -93,6 +120,31 @@ def window_loss(surrogate: Surrogate, states: Tensor, given: Tensor | None) -> T
         predicted.append(state)
     axes = surrogate.task.array_axes
     return vrmse(torch.stack(predicted, 1), states[:, 1:], axes).mean()
+
+
+def objective(
+    surrogate: Surrogate,
+    states: Tensor,
+    given: Tensor | None,
+    config: TrainConfig,
+    update: int,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return what an update minimises, and each charge in it without its weight."""
+    if config.augmentation is not None:
+        rng = draws(config.seed, update, Purpose.AUGMENTATION)
+        states, given = config.augmentation(states, given, surrogate.task, rng)
+    loss = window_loss(surrogate, states, given)
+    charges: dict[str, Tensor] = {}
+    if config.penalty:
+        penalties = [layer.penalty() for layer in relaxed_layers(surrogate)]
+        charges["penalty"] = sum(penalties, loss.new_zeros(()))
+        loss = loss + config.penalty * charges["penalty"]
+    if config.equivariance_penalty is not None:
+        rng = draws(config.seed, update, Purpose.PENALTY)
+        charge = config.equivariance_penalty(surrogate, states[:, 0], given, rng)
+        loss = loss + config.equivariance_penalty.weight * charge
+        charges["equivariance_penalty"] = charge
+    return loss, charges
 
 
 @torch.no_grad()
@@ -166,9 +218,12 @@ def fit(
 
     Raises
     ------
+    InputError
+        When the fields of the surrogate cannot be moved as the configuration asks.
     SimulationError
         When loss, gradient or validation error is not finite; it names the update.
     """
+    config.check(surrogate.task)
     optimiser = make_optimiser(surrogate, config)
     files.make_folder(folder / "checkpoints")
     files.make_folder(folder / "best")
@@ -196,11 +251,7 @@ def fit(
             _save(folder / "checkpoints", surrogate, optimiser, update, best)
             return False
         indices = batch_indices(config.seed, update, config.batch_size, len(train))
-        states, given = train.batch(indices)
-        loss = window_loss(surrogate, states, given)
-        if config.penalty:
-            penalties = [layer.penalty() for layer in relaxed_layers(surrogate)]
-            loss = loss + config.penalty * sum(penalties, loss.new_zeros(()))
+        loss, charges = objective(surrogate, *train.batch(indices), config, update)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(surrogate.parameters(), config.clip)
@@ -218,6 +269,7 @@ def fit(
         update += 1
         if update % LOG_EVERY == 0:
             row = {"update": update, "loss": loss.item(), "rate": rate}
+            row |= {name: charge.item() for name, charge in charges.items()}
             _log(folder, row)
             report(row)
 

@@ -5,6 +5,7 @@ steps halved. For a method of order p the difference is the time error less a pa
 ``2^-p`` of it.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,14 +19,14 @@ from pde_sym.seeds import Split
 MAX_TRAJECTORIES = 4
 
 
-def accuracy(recipe: Recipe, split: Split, count: int) -> dict[str, Any]:
+def accuracy(recipe: Recipe, split: Split, numbers: Sequence[int]) -> dict[str, Any]:
     """Return the largest time error and spectral tail of a frame, by prognostic field.
 
     ``error`` is ``||u - u_fine|| / ||u_fine||`` and ``tail`` is `spectral_tail`, None
-    where there are no Fourier modes.
+    where there are no Fourier modes. `numbers` are those of the trajectories that there
+    are.
     """
-    indices = range(min(count, MAX_TRAJECTORIES))
-    begun = beginning(recipe, recipe.source(split), indices)
+    begun = beginning(recipe, recipe.source(split), numbers[:MAX_TRAJECTORIES])
     first = recipe.first_frame(split)
     usual, fine = (
         integrate(recipe, *begun, first + recipe.frames, refinement).states[:, first:]

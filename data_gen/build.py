@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_gen.recipes import Recipe
-from data_gen.shards import make_shard
+from data_gen.shards import surviving_shard
 from pde_sym.config import canonical_json
 from pde_sym.errors import DataError, OutputError
 from pde_sym.seeds import Split
@@ -66,7 +66,8 @@ def build(
     OutputError
         When the folder holds something else or is in use, or the disk refuses.
     SimulationError
-        When a trajectory fails.
+        When all trajectories of a shard are lost; the shards before it stay. Lost ones
+        among others are left out, the manifest lists them.
     """
     _refuse_foreign(folder)
     make_folder(folder)
@@ -193,7 +194,7 @@ def _clean(folder: Path) -> None:
 
 def _make(recipe: Recipe, piece: Piece, folder: Path, manifest: Manifest) -> Manifest:
     """Simulate and write one shard, then list it."""
-    shard = make_shard(recipe, piece.split, piece.start, piece.number)
+    shard, lost = surviving_shard(recipe, piece.split, piece.start, piece.number)
     data = encode(shard)
     entry = ShardEntry(
         file=piece.file,
@@ -202,6 +203,7 @@ def _make(recipe: Recipe, piece: Piece, folder: Path, manifest: Manifest) -> Man
         count=piece.number,
         sha256=sha256(data),
         bytes=len(data),
+        lost=lost,
     )
     if piece.listed is not None and entry != piece.listed:
         raise OutputError(

@@ -16,12 +16,15 @@ from data_gen.build import build
 from data_gen.cost import GIB, Caps, check_cost, estimate
 from data_gen.recipes import NAMED, Recipe, named, resolve
 from pde_sym.config import canonical_json
-from pde_sym.errors import InputError
+from pde_sym.errors import InputError, SimulationError
 from pde_sym.progress import progress
 from pde_sym.seeds import Split
+from pde_sym.store import Manifest
 
 HELP = "simulate trajectories with a chosen amount of symmetry breaking"
 
+MOST_NAMED = 10
+"""Lost trajectories that have a line of their own."""
 INTERRUPTED = 130
 TERMINATED = 143
 
@@ -32,6 +35,10 @@ class Terminated(BaseException):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
+    parser.epilog = (
+        "A trajectory that leaves the finite numbers is left out, the others are not "
+        "touched; exit code 5 then, and the manifest says which and where."
+    )
     parser.add_argument(
         "system", nargs="?", help="name of the system, for instance heat"
     )
@@ -171,18 +178,35 @@ def _generate(
     size = sum(entry.bytes for entry in manifest.shards)
     report = {
         "path": str(folder),
-        "trajectories": {split.value: counts[split] for split in Split},
+        "trajectories": manifest.held(),
+        "lost": manifest.lost_rows(),
         "files": len(manifest.shards),
         "bytes": size,
         "seconds": round(seconds, 3),
     }
-    numbers = ", ".join(f"{counts[split]} {split}" for split in Split)
+    numbers = ", ".join(
+        f"{number} {split}" for split, number in manifest.held().items()
+    )
     line = (
         f"{folder}: {numbers} trajectories of {recipe.system.kind}, "
         f"{size / 1e6:.1f} MB in {len(manifest.shards)} files, {seconds:.1f} s"
     )
     print(json.dumps(report) if as_json else line)
-    return 0
+    return _tell_of_lost(folder, manifest)
+
+
+def _tell_of_lost(folder: Path, manifest: Manifest) -> int:
+    """Print a line for each lost trajectory; return the exit code."""
+    lost = manifest.lost()
+    if not lost:
+        return 0
+    lines = [f"lost: {split} {one}" for split, one in lost[:MOST_NAMED]]
+    if len(lost) > MOST_NAMED:
+        lines.append(f"lost: {len(lost) - MOST_NAMED} more")
+    asked = sum(manifest.counts.values())
+    lines.append(f"{folder}: finished without {len(lost)} of {asked} trajectories")
+    print("\n".join(lines), file=sys.stderr)
+    return SimulationError.exit_code
 
 
 @contextmanager

@@ -1,13 +1,13 @@
 """A shard as a pure function of recipe and indices."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 
 from data_gen.recipes import Recipe
-from pde_sym.errors import SimulationError
+from pde_sym.errors import Lost, LostTrajectoryError, SimulationError
 from pde_sym.seeds import Split, Stream, generator, shared_generator
 from pde_sym.simulate import Trajectories, simulate
 from pde_sym.store import Shard
@@ -15,29 +15,71 @@ from pde_sym.systems import System
 from pde_sym.systems.base import STRENGTH
 
 
-def make_shard(recipe: Recipe, split: Split, start: int, count: int) -> Shard:
-    """Simulate trajectories ``start .. start + count - 1`` of a split.
+def surviving_shard(
+    recipe: Recipe, split: Split, start: int, count: int
+) -> tuple[Shard, tuple[Lost, ...]]:
+    """Simulate trajectories ``start .. start + count - 1`` but for those that are lost.
+
+    When some are lost, the others are simulated again without them: a shard depends on
+    recipe and indices alone.
 
     Raises
     ------
     SimulationError
-        When a trajectory leaves the finite numbers.
+        When all are lost.
     InputError
         When recipe and grid do not fit.
     """
-    indices, source = range(start, start + count), recipe.source(split)
-    first = recipe.first_frame(split)
-    initial, environment = beginning(recipe, source, indices)
+    lost: list[Lost] = []
+    while True:
+        try:
+            without = {one.index for one in lost}
+            shard = make_shard(recipe, split, start, count, without)
+        except LostTrajectoryError as error:
+            lost = sorted([*lost, *error.lost], key=lambda one: one.index)
+            if len(lost) == count:
+                raise SimulationError(
+                    f"all {split} trajectories from {start} to {start + count - 1} are "
+                    f"lost, the first one so: {lost[0]}; {error.advice}"
+                ) from error
+        else:
+            return shard, tuple(lost)
+
+
+def make_shard(
+    recipe: Recipe,
+    split: Split,
+    start: int,
+    count: int,
+    without: Collection[int] = (),
+) -> Shard:
+    """Simulate trajectories ``start .. start + count - 1`` of a split.
+
+    Those `without` are left out.
+
+    Raises
+    ------
+    LostTrajectoryError
+        When some leave the finite numbers, or those of the precision on disk; it has
+        their numbers in the split.
+    InputError
+        When recipe and grid do not fit.
+    """
+    indices = [i for i in range(start, start + count) if i not in without]
     try:
-        result = integrate(recipe, initial, environment, first + recipe.frames)
-    except SimulationError as error:
-        raise SimulationError(
-            f"{split} trajectories {start} to {start + count - 1}: {error}"
-        ) from error
-    # What overflows in float32 is refused by the store, which names it.
+        return _simulated(recipe, split, indices)
+    except LostTrajectoryError as error:
+        raise error.renumbered(indices) from error
+
+
+def _simulated(recipe: Recipe, split: Split, indices: Sequence[int]) -> Shard:
+    first = recipe.first_frame(split)
+    initial, environment = beginning(recipe, recipe.source(split), indices)
+    result = integrate(recipe, initial, environment, first + recipe.frames)
+    # What overflows in float32 is lost.
     with np.errstate(over="ignore"):
         states = result.states[:, first:].numpy().astype(recipe.dtype)
-    return Shard(
+    shard = Shard(
         states=states,
         fields=recipe.system.fields,
         environment=environment.astype(recipe.dtype),
@@ -58,10 +100,29 @@ def make_shard(recipe: Recipe, split: Split, start: int, count: int) -> Shard:
         system=recipe.system.kind,
         config=recipe.model_dump(mode="json"),
     )
+    _check_stored(shard, first)
+    return shard
+
+
+def _check_stored(shard: Shard, first: int) -> None:
+    """Raise `LostTrajectoryError` for what the file could not hold."""
+    channels = shard.fields.slices()
+    parts = {name: shard.states[:, :, part] for name, part in channels.items()}
+    parts |= shard.invariants
+    parts |= {f"the budget of {name}": b for name, b in shard.budgets.items()}
+    lost: dict[int, Lost] = {}
+    for name, values in parts.items():
+        finite = np.isfinite(values).reshape(*shard.states.shape[:2], -1).all(axis=2)
+        for index in np.flatnonzero(~finite.all(axis=1)).tolist():
+            frame = int(finite[index].argmin())
+            time, reason = float(shard.times[frame]), f"overflows {values.dtype}"
+            lost.setdefault(index, Lost(index, name, reason, time, first + frame))
+    if lost:
+        raise LostTrajectoryError(lost.values())
 
 
 def beginning(
-    recipe: Recipe, source: Split, indices: range
+    recipe: Recipe, source: Split, indices: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the initial states and the environments of some trajectories."""
     drawn = [
@@ -126,7 +187,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _environment(recipe: Recipe, split: Split, indices: range) -> np.ndarray:
+def _environment(recipe: Recipe, split: Split, indices: Sequence[int]) -> np.ndarray:
     dynamics, stream = recipe.dynamics, Stream.ENVIRONMENT
     if recipe.environment_kind == "hidden":
         shared = shared_generator(recipe.seed, stream)

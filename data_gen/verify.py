@@ -50,9 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     report = verify(arguments.data)
+    missing = f" ({report['missing']} are missing)" if report["missing"] else ""
     line = (
         f"{arguments.data}: sound; {report['files']} files, "
-        f"{report['trajectories']} trajectories, invariants recompute to "
+        f"{report['trajectories']} trajectories{missing}, invariants recompute to "
         f"{report['stored']:.1e}, budgets close to {report['budget']:.1e}"
     )
     print(json.dumps(report) if arguments.json else line)
@@ -90,7 +91,8 @@ def verify(folder: Path) -> dict[str, Any]:
         "path": str(folder),
         "sound": True,
         "files": len(manifest.shards),
-        "trajectories": sum(manifest.counts.values()),
+        "trajectories": sum(manifest.held().values()),
+        "missing": len(manifest.lost()),
         "stored": stored,
         "budget": budget,
     }

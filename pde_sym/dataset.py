@@ -143,6 +143,7 @@ class TrajectoryDataset(Dataset[Item]):
         self._manifest = read_manifest(self.folder)
         self._entries = self._manifest.of(self.split)
         self._starts = [entry.start for entry in self._entries]
+        self._numbers = [entry.numbers for entry in self._entries]
         self._readers: tuple[int, dict[int, ShardReader]] = (os.getpid(), {})
         self._read_headers()
         self._choose_environment(with_environment)
@@ -184,15 +185,18 @@ class TrajectoryDataset(Dataset[Item]):
                 f"window: expected 1 to {self.num_frames} frames and a stride >= 1, "
                 f"got {self.window} and {self.stride}"
             )
-        total = self._manifest.done(self.split)
-        number = total if number is None else number
-        if not 1 <= number <= total:
+        there = self._manifest.numbers(self.split)
+        number = len(there) if number is None else number
+        if not 1 <= number <= len(there):
             raise InputError(
-                f"num_trajectories: expected 1 to {total} for {self.split}, "
+                f"num_trajectories: expected 1 to {len(there)} for {self.split}, "
                 f"got {number}"
             )
+        total = self._manifest.done(self.split)
         order = np.random.Generator(np.random.Philox(seed)).permutation(total)
-        self.trajectories: list[int] = sorted(order[:number].tolist())
+        # Lost ones drop out of the order, so that subsets stay nested.
+        chosen = order[np.isin(order, there)][:number]
+        self.trajectories: list[int] = sorted(chosen.tolist())
         """Numbers of the trajectories in use, in their split."""
         self._offsets = range(0, self.num_frames - self.window + 1, self.stride)
 
@@ -281,9 +285,9 @@ class TrajectoryDataset(Dataset[Item]):
         for entry in self._entries:
             low = bisect.bisect_left(self.trajectories, entry.start)
             high = bisect.bisect_left(self.trajectories, entry.start + entry.count)
-            local = [i - entry.start for i in self.trajectories[low:high]]
-            if local:
-                yield self._locate(entry.start)[0], local
+            places = [self._locate(number) for number in self.trajectories[low:high]]
+            if places:
+                yield places[0][0], [local for _, local in places]
 
     def _locate(self, trajectory: int) -> tuple[ShardReader, int]:
         """Return the open file of a trajectory and its number in that file."""
@@ -293,10 +297,9 @@ class TrajectoryDataset(Dataset[Item]):
             readers = {}
             self._readers = (os.getpid(), readers)
         number = bisect.bisect_right(self._starts, trajectory) - 1
-        entry = self._entries[number]
         if number not in readers:
-            readers[number] = open_entry(self.folder, entry)
-        return readers[number], trajectory - entry.start
+            readers[number] = open_entry(self.folder, self._entries[number])
+        return readers[number], bisect.bisect_left(self._numbers[number], trajectory)
 
     @staticmethod
     def _tensor(values: Floats) -> Tensor:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pde_sym.errors import SimulationError
+from pde_sym.errors import LostTrajectoryError, SimulationError
 from pde_sym.grid import PeriodicGrid
-from pde_sym.systems.base import Budget
+from pde_sym.systems.base import Budget, check_finite
 from pde_sym.systems.ensemble import Dynamics
 
 Step = Callable[[Tensor], Tensor]
@@ -72,12 +72,22 @@ def simulate(
     """Integrate `system` from ``initial`` and measure its invariants at each frame.
 
     With a `refinement` the solver's own steps are that many times finer.
+
+    Raises
+    ------
+    LostTrajectoryError
+        When some do not reach a frame; it says which, at what step, time and field.
     """
     solver = system.solver(grid, environment, dt, refinement)
     changes: list[Budget] = []
 
     def step(state: Tensor) -> Tensor:
-        following, change = solver.step(state)
+        reached = len(changes)
+        try:
+            following, change = solver.step(state)
+            check_finite(following, system.fields, dt)
+        except LostTrajectoryError as error:
+            raise error.since_start(reached + 1, reached * dt) from error
         changes.append(change)
         return following
 

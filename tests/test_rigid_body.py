@@ -277,11 +277,11 @@ def test_bad_states_are_named() -> None:
     for channel, name in ((1, "angular_momentum"), (4, "gravity_direction")):
         lost = u.clone()
         lost[2, channel] = math.nan
-        with pytest.raises(SimulationError, match=f"^{name} of trajectory 2 is not"):
+        with pytest.raises(SimulationError, match=f"^trajectory 2: {name} is not"):
             phi(lost)
     fast = u.clone()
     fast[1, :3] *= 1e9
-    with pytest.raises(SimulationError, match=r"trajectory 1 turns by .* lower dt"):
+    with pytest.raises(SimulationError, match=r"trajectory 1: .* turns by .* lower dt"):
         phi(fast)
     with pytest.raises(InputError, match="angular_momentum, gravity_direction, att"):
         phi(u[:, :3])

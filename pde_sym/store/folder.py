@@ -10,13 +10,14 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, model_validator
 
 from pde_sym.config import Frozen, canonical_json
-from pde_sym.errors import DataError, InputError
+from pde_sym.errors import DataError, InputError, Lost
 from pde_sym.seeds import Split
 from pde_sym.store.files import read_file, write_file
 from pde_sym.store.hdf5 import ShardReader, open_shard
@@ -30,7 +31,10 @@ _FILE = re.compile(r"data/(train|valid|test)/[A-Za-z0-9_]+-([0-9]{5,9})\.hdf5")
 
 
 class ShardEntry(Frozen):
-    """A finished shard: trajectories ``start .. start + count - 1`` of a split."""
+    """A finished shard: trajectories ``start .. start + count - 1`` of a split.
+
+    The file holds those that were not lost, in order.
+    """
 
     file: str
     """Path inside the folder."""
@@ -39,6 +43,30 @@ class ShardEntry(Frozen):
     count: int = Field(ge=1)
     sha256: str = Field(pattern=_HASH)
     bytes: int = Field(ge=1)
+    lost: tuple[Lost, ...] = ()
+    """Trajectories that did not reach their last frame, by number in the split."""
+
+    @model_validator(mode="after")
+    def _lost_are_some_of_its_own(self) -> Self:
+        missing = [one.index for one in self.lost]
+        if missing != sorted({*missing} & {*self._asked}) or not self.numbers:
+            raise ValueError(
+                f"lost: expected some of the trajectories {self.start} to "
+                f"{self.start + self.count - 1}, in order, got {missing}"
+            )
+        if any(one.step is None for one in self.lost):
+            raise ValueError("lost: expected a step for each")
+        return self
+
+    @property
+    def _asked(self) -> range:
+        return range(self.start, self.start + self.count)
+
+    @property
+    def numbers(self) -> list[int]:
+        """Numbers in their split of the trajectories that the file holds."""
+        missing = {one.index for one in self.lost}
+        return [number for number in self._asked if number not in missing]
 
     @model_validator(mode="after")
     def _stays_inside(self) -> Self:
@@ -113,12 +141,30 @@ class Manifest(Frozen):
         return tuple(entry for entry in self.shards if entry.split is split)
 
     def done(self, split: Split) -> int:
-        """Return how many trajectories of a split are finished."""
+        """Return how many trajectories of a split are finished, lost ones included."""
         return sum(entry.count for entry in self.of(split))
+
+    def numbers(self, split: Split) -> list[int]:
+        """Return the numbers of the trajectories of a split that files hold."""
+        return [number for entry in self.of(split) for number in entry.numbers]
+
+    def held(self) -> dict[str, int]:
+        """Return how many trajectories of each split files hold."""
+        return {split.value: len(self.numbers(split)) for split in Split}
+
+    def lost(self) -> list[tuple[Split, Lost]]:
+        """Return the trajectories that files do not hold, and their splits."""
+        return [
+            (split, one) for split in Split for e in self.of(split) for one in e.lost
+        ]
 
     def shown(self) -> Split:
         """Return the split that is measured and drawn: test, where there is one."""
         return Split.TEST if self.of(Split.TEST) else Split.TRAIN
+
+    def lost_rows(self) -> list[dict[str, Any]]:
+        """Return `lost` as plain values, for reports."""
+        return [{"split": split.value, **asdict(one)} for split, one in self.lost()]
 
     def with_shard(self, entry: ShardEntry) -> "Manifest":
         return self.model_copy(update={"shards": (*self.shards, entry)})
@@ -177,11 +223,12 @@ def sha256(data: bytes) -> str:
 def open_entry(folder: Path, entry: ShardEntry) -> ShardReader:
     """Open a listed shard; `DataError` when it is not the one that was listed."""
     reader = open_shard(entry.path(folder), entry.sha256)
-    if reader.num_trajectories != entry.count:
+    expected = len(entry.numbers)
+    if reader.num_trajectories != expected:
         reader.close()
         raise DataError(
             f"{reader.path}: {reader.num_trajectories} trajectories, the manifest "
-            f"says {entry.count}"
+            f"says {expected}"
         )
     return reader
 

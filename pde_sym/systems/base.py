@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from pde_sym.config import Frozen
+from pde_sym.errors import ADVICE, Lost, LostTrajectoryError
 from pde_sym.fields import FieldSpec
 from pde_sym.grid import PeriodicGrid
 from pde_sym.groups import FULL, Subgroup
@@ -125,8 +126,53 @@ class Solver(Protocol):
 
         The change is the integral of `System.rates`, by quadrature at the solver's
         own steps.
+
+        Raises
+        ------
+        LostTrajectoryError
+            When a field of some trajectories is not finite or moves too fast; times
+            are since the beginning of the frame.
         """
         ...
+
+
+def check_finite(
+    state: "Tensor",
+    fields: FieldSpec,
+    times: "float | Sequence[float]",
+    advice: str = ADVICE,
+) -> None:
+    """Raise `LostTrajectoryError` for states ``(batch, channels, x, y)`` not finite.
+
+    Parameters
+    ----------
+    state, fields
+        A state, and what its channels mean; prognostic fields are named first.
+    times
+        When it is, since the beginning of the frame: one number, or one for each.
+    advice
+        What the error advises.
+    """
+    rows = state.detach().isfinite().flatten(2).all(2)
+    if bool(rows.all()):
+        return
+    parts = sorted(
+        zip(fields, fields.slices().values(), strict=True),
+        key=lambda pair: not pair[0].prognostic,
+    )
+    raise LostTrajectoryError(
+        [
+            Lost(
+                index,
+                next(field.name for field, part in parts if not row[part].all()),
+                "is not finite",
+                times[index] if isinstance(times, Sequence) else times,
+            )
+            for index, row in enumerate(rows)
+            if not row.all()
+        ],
+        advice,
+    )
 
 
 class System(Frozen, abc.ABC):

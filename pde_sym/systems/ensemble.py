@@ -1,17 +1,20 @@
 """Trajectories of one system whose breaking strengths differ."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pde_sym.errors import Lost, LostTrajectoryError
 from pde_sym.fields import Field, FieldSpec
 from pde_sym.grid import PeriodicGrid
 from pde_sym.systems.base import STRENGTH, Budget, Invariant, Solver, System
 
+T = TypeVar("T")
 Member: TypeAlias = tuple[list[int], System, Tensor]
 """Places in a batch, the system that they share, and their environments."""
 
@@ -130,12 +133,28 @@ class _Solvers:
         self._parts = parts
 
     def __call__(self, state: Tensor) -> Tensor:
-        return self._gathered([s(state[w]) for w, s in self._parts], state)
+        done = self._done(lambda solver, own: solver(own), state)
+        return self._gathered(done, state)
 
     def step(self, state: Tensor) -> tuple[Tensor, Budget]:
-        done = [(where, solver.step(state[where])) for where, solver in self._parts]
-        following = self._gathered([states for _, (states, _) in done], state)
-        return following, _scattered([(where, budget) for where, (_, budget) in done])
+        done = self._done(lambda solver, own: solver.step(own), state)
+        following = self._gathered([states for states, _ in done], state)
+        places = [where for where, _ in self._parts]
+        budgets = [budget for _, budget in done]
+        return following, _scattered(list(zip(places, budgets, strict=True)))
+
+    def _done(self, advance: Callable[[Solver, Tensor], T], state: Tensor) -> list[T]:
+        """Return what each solver makes of its own states."""
+        done: list[T] = []
+        lost: list[Lost] = []
+        for where, solver in self._parts:
+            try:
+                done.append(advance(solver, state[where]))
+            except LostTrajectoryError as error:
+                lost += error.renumbered(where).lost
+        if lost:
+            raise LostTrajectoryError(lost)
+        return done
 
     def _gathered(self, states: list[Tensor], like: Tensor) -> Tensor:
         result = like.new_empty(like.shape)

@@ -5,9 +5,9 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from pde_sym.errors import SimulationError
+from pde_sym.errors import Lost, LostTrajectoryError, SimulationError
 from pde_sym.grid import PeriodicGrid
-from pde_sym.systems.base import Budget
+from pde_sym.systems.base import Budget, check_finite
 from pde_sym.systems.flow import Flow
 from pde_sym.systems.flow_budgets import BUDGETS, TRACER_BUDGETS, in_order
 from pde_sym.systems.flow_dynamics import (
@@ -26,6 +26,7 @@ RATE = 0.1
 """h times the rate of any other explicit term, or of a Rossby wave, is at most this."""
 MAX_STEPS = 100_000
 """Steps per frame above which a run is refused."""
+ADVICE = "lower the speed, a strength or dt"
 
 
 class Frames(Protocol):
@@ -89,7 +90,6 @@ class FlowSolver:
         self._spectrum = spectrum_of(grid, environment.device)
         self._bounds = [StepBound(one, self._spectrum) for one in self._media]
         self._dynamics: dict[bool, Frames] = {}
-        self._frames = 0
 
     def __call__(self, state: Tensor) -> Tensor:
         return self._frame(state)[0]
@@ -99,13 +99,10 @@ class FlowSolver:
 
         Raises
         ------
-        SimulationError
-            When a field is not finite or moves too fast. The time that it names is
-            that of the steps before, as in `simulate`.
+        LostTrajectoryError
+            When a field is not finite or moves too fast.
         """
-        result = self._frame(state)
-        self._frames += 1
-        return result
+        return self._frame(state)
 
     def _frame(self, state: Tensor) -> tuple[Tensor, Budget]:
         compiled = self._compiled
@@ -114,49 +111,34 @@ class FlowSolver:
             compiled = state.device.type == "cpu" and not gradient
         dynamics = self._dynamics_of(compiled)
         state = state.double()
+        fields = self._system.fields
+        check_finite(state, fields, 0.0, ADVICE)
         modes, amplitudes = dynamics.decompose(state)
-        numbers = [self._number(state, i, one) for i, one in enumerate(amplitudes)]
-        following, changes = dynamics.advance(modes, numbers)
-        for index, total in enumerate(following.detach().sum((-3, -2, -1)).tolist()):
-            if not math.isfinite(total):
-                raise self._lost(following, index, self._time(1))
+        following, changes = dynamics.advance(modes, self._numbers(amplitudes))
+        check_finite(following, fields, self._dt, ADVICE)
         names = (*BUDGETS, *TRACER_BUDGETS)[: changes.shape[1]]
         named = dict(zip(names, changes.unbind(1), strict=True))
         return following, in_order(self._system, named)
 
-    def _number(self, state: Tensor, index: int, amplitudes: Amplitudes) -> int:
-        """Return the number of steps of a trajectory, whose sums are given."""
-        if not all(map(math.isfinite, amplitudes)):
-            raise self._lost(state, index, self._time(0))
+    def _numbers(self, amplitudes: list[Amplitudes]) -> list[int]:
+        """Return the number of steps of each trajectory, whose sums are given."""
         if self._steps is not None:
-            return self._steps
-        bound = self._bounds[index if len(self._bounds) > 1 else 0]
-        needed = self._dt * bound(amplitudes, self._dt)
-        if not needed <= MAX_STEPS:
-            raise SimulationError(
-                f"trajectory {index} needs {needed:.3g} steps for the frame from "
-                f"t = {self._time(0):.4g}, at most {MAX_STEPS}: lower the speed, "
-                "a strength or dt"
-            )
-        # Round-off shall not decide over a step.
-        return self._refinement * max(1, math.ceil(needed * (1 - 1e-9)))
-
-    def _time(self, frames: int) -> float:
-        return (self._frames + frames) * self._dt
-
-    def _lost(self, state: Tensor, index: int, time: float) -> SimulationError:
-        lost = [
-            field.name
-            for field, part in zip(
-                self._system.fields, self._system.fields.slices().values(), strict=True
-            )
-            if field.prognostic and not state[index, part].isfinite().all()
-        ]
-        what = lost[0] if lost else "the sum of a field"
-        return SimulationError(
-            f"trajectory {index}: {what} is not finite at t = {time:.4g}: lower the "
-            "speed, a strength or dt"
-        )
+            return [self._steps] * len(amplitudes)
+        numbers, lost = [], []
+        for index, sums in enumerate(amplitudes):
+            bound = self._bounds[index if len(self._bounds) > 1 else 0]
+            needed = self._dt * bound(sums, self._dt)
+            if needed <= MAX_STEPS:
+                # Round-off shall not decide over a step.
+                number = max(1, math.ceil(needed * (1 - 1e-9)))
+                numbers.append(self._refinement * number)
+            else:
+                steps = f"{needed:.3g} steps in a frame, at most {MAX_STEPS}"
+                reason = f"moves too fast ({steps})"
+                lost.append(Lost(index, "velocity", reason, 0.0))
+        if lost:
+            raise LostTrajectoryError(lost, ADVICE)
+        return numbers
 
     def _dynamics_of(self, compiled: bool) -> Frames:
         if compiled not in self._dynamics:

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pde_sym.errors import SimulationError
+from pde_sym.errors import Lost, LostTrajectoryError, SimulationError
 from pde_sym.flux_form import FluxForm
 from pde_sym.grid import PeriodicGrid
 from pde_sym.integrators import (
@@ -19,7 +19,7 @@ from pde_sym.integrators import (
     extrapolated_rkl2,
     integral_coefficients,
 )
-from pde_sym.systems.base import Budget
+from pde_sym.systems.base import Budget, check_finite
 from pde_sym.systems.heat import Heat
 from pde_sym.systems.heat_dynamics import weak_rates
 
@@ -85,13 +85,20 @@ class HeatSolver:
 
     def step(self, state: Tensor) -> tuple[Tensor, Budget]:
         """Return state and budgets one frame later; see `Solver.step`."""
-        states, budgets = [], []
+        check_finite(state, Heat.fields, 0.0)
+        states, budgets, lost = [], [], []
         for index, u in enumerate(state[:, 0].to(torch.float64)):
             which = index if len(self._operators) > 1 else 0
             advance = self._linear_step if self._linear else self._nonlinear_step
-            u, budget = advance(u, which)
+            try:
+                u, budget = advance(u, which)
+            except SimulationError as error:
+                lost.append(Lost(index, "temperature", f"is lost ({error})", 0.0))
+                continue
             states.append(u)
             budgets.append(budget)
+        if lost:
+            raise LostTrajectoryError(lost)
         names = budgets[0].keys()
         return torch.stack(states)[:, None], {
             name: torch.stack([budget[name] for budget in budgets]) for name in names
@@ -167,7 +174,7 @@ class HeatSolver:
         if not least > 0:
             raise SimulationError(
                 f"nonlinear: 1 + strength * u fell to {least:.3g} where u is "
-                f"{float(u.min()):.3g}; lower the strength or the initial amplitude"
+                f"{float(u.min()):.3g}"
             )
 
 

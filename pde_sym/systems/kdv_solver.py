@@ -20,10 +20,10 @@ import math
 import torch
 from torch import Tensor
 
-from pde_sym.errors import InputError, SimulationError
+from pde_sym.errors import InputError, Lost, LostTrajectoryError, SimulationError
 from pde_sym.etdrk4 import Etdrk4Coefficients, etdrk4_coefficients, etdrk4_step
 from pde_sym.grid import PeriodicGrid
-from pde_sym.systems.base import Budget
+from pde_sym.systems.base import Budget, check_finite
 from pde_sym.systems.kdv import KdV
 from pde_sym.systems.kdv_dynamics import (
     Coefficients,
@@ -151,9 +151,10 @@ class KdVSolver:
     Raises
     ------
     InputError
-        When the steps are too few for stability, or more than `MOST_STEPS` are needed.
-    SimulationError
-        When a state is not finite before or after a frame.
+        When the steps are too few for stability.
+    LostTrajectoryError
+        When a state is not finite before or after a frame, or needs more than
+        `MOST_STEPS` for it.
     """
 
     def __init__(
@@ -205,7 +206,7 @@ class KdVSolver:
                 spectrum, steps.numpy(), self.frame * self._dt
             )
             following, budgets = (torch.from_numpy(a) for a in advanced)
-        self._check(following.isfinite().all(-1), "after")
+        check_finite(following[:, None], KdV.fields, self._dt)
         self.frame += 1
         named = zip(INTEGRALS, budgets.unbind(-1), strict=True)
         return following[:, None], {f"P{n}": budget for n, budget in named}
@@ -251,7 +252,7 @@ class KdVSolver:
         return torch.stack([rates[f"P{n}"] for n in INTEGRALS], dim=-1)
 
     def _numbers_of_steps(self, size: Tensor, mean: Tensor) -> Tensor:
-        self._check((size + mean).isfinite(), "before")
+        self._require((size + mean).isfinite(), "is not finite")
         accurate, stable = self._c.stiffness(size, mean, self._dt)
         if self._steps is not None:
             least = self._steps
@@ -264,23 +265,20 @@ class KdVSolver:
                 )
             return torch.full_like(size, least, dtype=torch.int64)
         if not (accurate <= MOST_STEPS).all():
-            worst = int(accurate.argmax())
-            raise InputError(
-                f"trajectory {worst} needs {float(accurate[worst]):.3g} steps in a "
-                f"frame of dt={self._dt:g}, at most {MOST_STEPS}: lower dt, a "
-                "strength, the resolution or the initial amplitude"
+            self._require(
+                accurate <= MOST_STEPS,
+                f"moves too fast ({float(accurate.max()):.3g} steps in a frame of "
+                f"dt={self._dt:g}, at most {MOST_STEPS})",
             )
         number = accurate.ceil().clamp(min=LEAST_STEPS).to(torch.int64)
         return self._refinement * number
 
-    def _check(self, finite: Tensor, when: str) -> None:
-        if not finite.all():
-            lost = int(finite.logical_not().nonzero()[0])
-            raise SimulationError(
-                f"trajectory {lost}: u is not finite {when} frame {self.frame + 1}, "
-                f"which starts at t={self.frame * self._dt:g}; lower a strength, the "
-                "amplitude or dt"
-            )
+    @staticmethod
+    def _require(fine: Tensor, otherwise: str) -> None:
+        """Raise `LostTrajectoryError` for those that are not fine as a frame begins."""
+        if not fine.all():
+            lost = fine.logical_not().nonzero()[:, 0].tolist()
+            raise LostTrajectoryError(Lost(i, "u", otherwise, 0.0) for i in lost)
 
     def _plan(self, steps: int) -> Etdrk4Coefficients:
         if steps not in self._etdrk4:

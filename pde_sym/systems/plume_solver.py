@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pde_sym.errors import InputError, SimulationError
+from pde_sym.errors import InputError, Lost, LostTrajectoryError, SimulationError
 from pde_sym.grid import PeriodicGrid, WalledGrid
 from pde_sym.projection import Faces, Projection, centres_of
-from pde_sym.systems.base import Budget
+from pde_sym.systems.base import Budget, check_finite
 from pde_sym.systems.plume import Plume
 from pde_sym.systems.plume_dynamics import Box, budget_rates, largest_step, step
 
@@ -28,6 +28,7 @@ Advanced: TypeAlias = tuple[Tensor, Faces, Tensor, Tensor]
 BUDGETS = ("smoke", "energy")
 MAX_STEPS = 100_000
 """Steps per frame above which a run is refused."""
+ADVICE = "lower dt, the strengths or the viscosity"
 
 
 def boxes_of(system: Plume, grid: PeriodicGrid, environment: Tensor) -> list[Box]:
@@ -129,25 +130,23 @@ class PlumeSolver:
 
         Raises
         ------
-        SimulationError
-            When a field is not finite, or too many steps are needed; it names
-            trajectory, field and time within the frame.
+        LostTrajectoryError
+            When a field is not finite, or too many steps are needed.
         """
         state = state.double()
-        self._check_finite(state, torch.zeros(len(state)))
+        check_finite(state, self._fields, 0.0, ADVICE)
         following, changes = torch.empty_like(state), state.new_empty(len(state), 2)
         reached = state.new_empty(len(state))
         for where, advance in self._groups(len(state)):
             smoke, faces, changes[where], reached[where] = advance(state[where])
             following[where] = torch.cat([smoke[:, None], centres_of(faces)], dim=1)
-        self._check_finite(following, reached)
-        if bool((reached < self._dt).any()):
-            index = int((reached < self._dt).nonzero()[0])
-            raise SimulationError(
-                f"trajectory {index} needs more than {MAX_STEPS} steps per frame at "
-                f"time {reached[index]:.3g} of the frame: its velocity or the lift is "
-                "too large; lower dt, the strengths or the viscosity"
-            )
+        times = reached.tolist()
+        check_finite(following, self._fields, times, ADVICE)
+        late = [i for i, time in enumerate(times) if time < self._dt]
+        if late:
+            reason = f"moves too fast (more than {MAX_STEPS} steps in a frame)"
+            lost = (Lost(i, "velocity", reason, times[i]) for i in late)
+            raise LostTrajectoryError(lost, ADVICE)
         return following, dict(zip(BUDGETS, changes.unbind(1), strict=True))
 
     def _groups(self, number: int) -> list[tuple[list[int], Callable[..., Advanced]]]:
@@ -197,16 +196,6 @@ class PlumeSolver:
             remaining = torch.where(left > 1, remaining - h, 0.0)
             taken += 1
         return smoke, faces, change, self._dt - remaining
-
-    def _check_finite(self, state: Tensor, times: Tensor) -> None:
-        for name, part in self._fields.slices().items():
-            finite = state[:, part].isfinite().flatten(1).all(1)
-            if not bool(finite.all()):
-                index = int(finite.logical_not().nonzero()[0])
-                raise SimulationError(
-                    f"trajectory {index}: {name} is not finite at time "
-                    f"{times[index]:.3g} of the frame"
-                )
 
 
 def _compiled(boxes: list[Box]) -> "list[CompiledBox]":

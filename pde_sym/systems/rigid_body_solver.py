@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from pde_sym.errors import InputError, SimulationError
+from pde_sym.errors import InputError, Lost, LostTrajectoryError, SimulationError
 from pde_sym.grid import PeriodicGrid
-from pde_sym.systems.base import Budget
+from pde_sym.systems.base import Budget, check_finite
 from pde_sym.systems.rigid_body import RigidBody
 from pde_sym.systems.rigid_body_dynamics import Parts, joined, parts
 from pde_sym.systems.rigid_body_exact import (
@@ -48,6 +48,7 @@ LARGEST_PART = 1.0
 """Radians per part of the attitude's quadrature."""
 MOST_STEPS = 1 << 16
 """Steps per frame beyond which a frame is refused."""
+ADVICE = "lower dt, the strengths or the angular momentum"
 
 
 class RigidBodySolver:
@@ -102,7 +103,7 @@ class RigidBodySolver:
 
         Raises
         ------
-        SimulationError
+        LostTrajectoryError
             When a state is not finite, or turns too fast for the frame.
         """
         state = self._checked(state)
@@ -141,13 +142,7 @@ class RigidBodySolver:
                 f"expected a state (batch, {fields.num_channels}, 1, 1, 1) of "
                 f"{', '.join(fields.names)}, got {tuple(state.shape)}"
             )
-        if not state.isfinite().all():
-            for name, channels in fields.slices().items():
-                lost = state[:, channels].isfinite().flatten(1).all(1).logical_not()
-                if lost.any():
-                    raise SimulationError(
-                        f"{name} of trajectory {int(lost.nonzero()[0])} is not finite"
-                    )
+        check_finite(state, fields, 0.0, ADVICE)
         return state.to(torch.float64)
 
     def _counts(self, found: Parts) -> Tensor:
@@ -162,12 +157,12 @@ class RigidBodySolver:
         turns = self._dt * (self._speed(found) if is_free else self._unrest(found))
         # A hair below, since round sizes would sit on a power of two.
         steps = (turns / (limit * (1 + 1e-9))).clamp(min=1.0)
-        if not bool((steps <= MOST_STEPS).all()):
-            worst = int(steps.argmax())
-            raise SimulationError(
-                f"trajectory {worst} turns by {float(turns[worst]):.3g} radians "
-                "in a frame: lower dt, the strengths or the angular momentum"
-            )
+        late = (steps <= MOST_STEPS).logical_not().nonzero()[:, 0].tolist()
+        if late:
+            name = self._system.fields.names[0]
+            reasons = {i: f"turns by {float(turns[i]):.3g} radians" for i in late}
+            lost = (Lost(i, name, reason, 0.0) for i, reason in reasons.items())
+            raise LostTrajectoryError(lost, ADVICE)
         return self._refinement * torch.exp2(steps.log2().ceil()).to(torch.int64)
 
     def _speed(self, found: Parts) -> Tensor:

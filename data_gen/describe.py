@@ -5,7 +5,9 @@ stored initial states and in their environment:
 
     || Phi(g u) - g Phi(u) || / || Phi(u) ||,   mean over trajectories.
 
-Time error and spectral tail of each field are those of `data_gen.accuracy`.
+Time error and spectral tail of each field are those of `data_gen.accuracy`. The part of
+an invariant's drift that is the scheme's own, upwinding say, is ``int I' dt`` of
+`System.scheme_rates` by the trapezoidal rule over frames.
 """
 
 import argparse
@@ -31,6 +33,7 @@ from pde_sym.store import (
     open_entry,
     read_manifest,
 )
+from pde_sym.systems.ensemble import Dynamics
 
 HELP = "sizes, ranges, invariants, surviving symmetries and the data's defect"
 
@@ -119,12 +122,12 @@ def _load(folder: Path, manifest: Manifest, finished: Any) -> Iterator[Shard]:
 def _measure(
     shards: Iterator[Shard], recipe: Recipe
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return ranges and changes per field, drift and residual per invariant."""
+    """Return ranges and changes per field; drift, scheme and residual per invariant."""
     low: dict[str, float] = {}
     high: dict[str, float] = {}
     changes: dict[str, list[np.ndarray]] = {f.name: [] for f in recipe.system.fields}
     names = [invariant.name for invariant in recipe.system.invariants]
-    drift, residual = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
+    drift, own, residual = (dict.fromkeys(names, 0.0) for _ in range(3))
     for shard in shards:
         for name, channels in shard.fields.slices().items():
             u = shard.states[:, :, channels].astype(np.float64)
@@ -139,6 +142,8 @@ def _measure(
             change = values - values[:, :1]
             drift[name] = max(drift[name], float(np.abs(change).max()))
             residual[name] = max(residual[name], float(np.abs(change - budget).max()))
+        for name, part in _of_scheme(recipe.dynamics, shard).items():
+            own[name] = max(own[name], part)
     fields = {
         field.name: {
             "unit": field.unit,
@@ -153,11 +158,29 @@ def _measure(
             "unit": i.unit,
             "meaning": i.meaning,
             "drift": drift[i.name],
+            "scheme": own[i.name],
             "residual": residual[i.name],
         }
         for i in recipe.system.invariants
     }
     return fields, invariants
+
+
+def _of_scheme(system: Dynamics, shard: Shard) -> dict[str, float]:
+    """Return the largest change of each invariant that the scheme itself makes."""
+    environment = torch.from_numpy(shard.environment.astype(np.float64))
+    given = environment.expand(len(shard.states), *environment.shape[1:])
+    rates: dict[str, list[Tensor]] = {}
+    for frame in np.moveaxis(shard.states, 1, 0):
+        state = torch.from_numpy(frame.astype(np.float64))
+        for name, rate in system.scheme_rates(state, shard.grid, given).items():
+            rates.setdefault(name, []).append(rate)
+    times = torch.from_numpy(shard.times)
+    changes = {
+        name: torch.cumulative_trapezoid(torch.stack(series, 1), times)
+        for name, series in rates.items()
+    }
+    return {name: float(change.abs().max()) for name, change in changes.items()}
 
 
 def data_defect(
@@ -257,11 +280,12 @@ def _show(report: dict[str, Any]) -> None:
         exact = report["accuracy"].get(name, {"error": None, "tail": None})
         errors = ("" if e is None else f"{e:.1e}" for e in exact.values())
         fields.add_row(name, row["unit"], *numbers, *errors)
-    invariants = table("invariants", "name", "unit", "largest drift", "budget residual")
+    numbers = ("largest drift", "the scheme's own", "budget residual")
+    invariants = table("invariants", "name", "unit", *numbers)
     for name, row in report["invariants"].items():
-        invariants.add_row(
-            name, row["unit"], f"{row['drift']:.2e}", f"{row['residual']:.2e}"
-        )
+        own = f"{row['scheme']:.2e}" if row["scheme"] else "-"
+        drift, residual = f"{row['drift']:.2e}", f"{row['residual']:.2e}"
+        invariants.add_row(name, row["unit"], drift, own, residual)
     joint = any("joint" in row for row in report["defect"])
     columns = ("element", "survives", "defect") + (("joint",) if joint else ())
     defect = table(f"solver's defect; survives: {report['subgroup']}", *columns)

@@ -22,6 +22,7 @@ is the orthogonal projection onto the fields without divergence and without flow
 through walls or solids. Nothing is iterated. Everything is built in float64.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -58,6 +59,7 @@ def cosines(n: int) -> Array:
     return matrix
 
 
+@cache
 def face_weights(n: int) -> Array:
     """Return W with ``faces = W centres``: the inverse of the mean over two faces.
 
@@ -84,8 +86,19 @@ def centres_of(faces: Faces) -> Tensor:
     return torch.stack([u, (v[..., 1:] + v[..., :-1]) / 2], dim=-3)
 
 
+def faces_of(centres: Tensor) -> Faces:
+    """Return the field on the faces that velocities at centres stand for.
+
+    ``(.., 2, N_x, N_y)`` in float64; exact for means over the faces of a field that a
+    projection leaves alone, the nearest such field after `Projection` otherwise.
+    """
+    nx, ny = centres.shape[-2:]
+    wx, wy = (torch.from_numpy(face_weights(n)).to(centres.device) for n in (nx, ny))
+    return Faces(wx @ centres[..., 0, :, :], centres[..., 1, :, :] @ wy.T)
+
+
 class Projection:
-    """The projection Q of one box with its solids, and the maps to and from centres.
+    """The projection Q of one box with its solids.
 
     Parameters
     ----------
@@ -114,7 +127,6 @@ class Projection:
             return torch.from_numpy(np.ascontiguousarray(values)).to(device)
 
         self.cosines = constant(cosines(nx)), constant(cosines(ny))
-        self.weights = constant(face_weights(nx)), constant(face_weights(ny))
         square = [
             (2 - 2 * np.cos(np.pi * np.arange(n) / n)) / d**2
             for n, d in zip(grid.shape, grid.spacing, strict=True)
@@ -168,15 +180,6 @@ class Projection:
             faces = Faces(faces.u - force.u, faces.v - force.v)
         gradient = self.gradient(potential)
         return self.closed(Faces(faces.u - gradient.u, faces.v - gradient.v))
-
-    def faces_of(self, centres: Tensor) -> Faces:
-        """Return the field on the faces that velocities at centres stand for.
-
-        ``(.., 2, N_x, N_y)``; exact for means over the faces of a field that the
-        projection leaves alone, the nearest such field after `__call__` otherwise.
-        """
-        wx, wy = self.weights
-        return Faces(wx @ centres[..., 0, :, :], centres[..., 1, :, :] @ wy.T)
 
     def _on_surface(self, faces: Faces) -> Tensor:
         """Return E^T w, ``(.., surface faces)``."""

@@ -198,7 +198,8 @@ def holds(system: Plume, which: PlumeProperty) -> bool:
         same_flow = torch.equal(end[:, 1:], after[:, 1:])
         expected = 2 * after[:, 0] + OFFSET
         return same_flow and bool((end[:, 0] - expected).abs().max() <= 1e-12)
-    energy = [u[:, 1:].square().sum((-3, -2, -1)) for u in (state, after)]
+    none = no_environment(GRID)
+    energy = [system.measure(u, GRID, none)["energy"] for u in (state, after)]
     return bool((energy[1] <= energy[0] + 1e-12).all())
 
 

@@ -54,12 +54,12 @@ class CompiledBox:
         """
         s, u, v = (np.array(part.numpy(), order="C") for part in (smoke, *faces))
         budget = np.zeros(2)
-        reached = _advance(
-            s, u, v, budget, dt, steps, most,
+        after, reached = _advance(
+            (s, u, v), budget, dt, steps, most,
             self._forces, self._numbers, self._solve, self._solid,
         )  # fmt: skip
-        tensor = torch.from_numpy
-        return tensor(s), Faces(tensor(u), tensor(v)), tensor(budget), reached
+        s, u, v = (torch.from_numpy(part) for part in after)
+        return s, Faces(u, v), torch.from_numpy(budget), reached
 
 
 @njit(cache=True)
@@ -218,55 +218,65 @@ def _project(u, v, solve, solid, dx, dy):
 
 
 @njit(cache=True)
-def _square_gradient(u, wall, dx, dy):
-    """Return ``sum |grad u|^2`` of the velocities at the centres that u stands for."""
-    nx, ny = u.shape[0] - 1, u.shape[1]
-    along, across, ends = np.zeros(ny), np.zeros(ny), 0.0
-    for i in range(nx):
-        for j in range(ny):
-            here = u[i, j] + u[i + 1, j]
-            if i < nx - 1:
-                along[j] += (u[i + 2, j] - u[i, j]) ** 2
-            if j < ny - 1:
-                across[j] += (u[i, j + 1] + u[i + 1, j + 1] - here) ** 2
-        ends += (u[i, 0] + u[i + 1, 0]) ** 2 + (u[i, ny - 1] + u[i + 1, ny - 1]) ** 2
-    # Between a wall and the first centre u is odd.
-    total = 0.0
-    for j in range(ny):
-        walls = (u[0, j] + u[1, j]) ** 2 + (u[nx - 1, j] + u[nx, j]) ** 2
-        total += (along[j] + 2 * walls) / dx**2 + across[j] / dy**2
-    if wall < 0:
-        total += 2 * ends / dy**2
-    return total / 4
+def _against(a, before, delta, after):
+    """Return ``|a| (delta - delta')``, delta' upwind."""
+    return max(a, 0.0) * (delta - before) - min(a, 0.0) * (delta - after)
 
 
 @njit(cache=True)
-def _work(s, u, lift):
-    """Return the sum of ``s F u`` over the centres, column by column."""
+def _energy_rate(s, u, v, lift, viscosity, wall, dx, dy):
+    """Return the rate of the sum of ``u^2 / 2``; see `plume_dynamics.budget_rates`.
+
+    The work of the lift, less what viscosity and upwinding take.
+    """
     nx, ny = s.shape
-    columns, total = np.zeros(ny), 0.0
+    # Column by column; the wind is twice the mean velocity.
+    columns, row, sides = np.zeros(ny), np.empty(ny + 1), 0.0
+    before, delta = np.empty(ny), np.empty(ny)
+    for j in range(ny):
+        before[j] = delta[j] = u[1, j] - u[0, j]
+    bend_x, bend_y = viscosity / dx**2, viscosity / dy**2
+    flux_x, flux_y = 1 / (12 * dx), 1 / (12 * dy)
     for i in range(nx):
+        high = min(i + 1, nx - 1)
         for j in range(ny):
-            columns[j] += s[i, j] * lift[i, j] * (u[i, j] + u[i + 1, j])
+            here, after = delta[j], u[high + 1, j] - u[high, j]
+            wind = u[i, j] + u[i + 1, j]
+            taken = flux_x * _against(wind, before[j], here, after) + bend_x * here
+            columns[j] += 0.5 * lift[i, j] * s[i, j] * wind - here * taken
+            before[j], delta[j] = here, after
+        if i > 0:
+            for j in range(1, ny):
+                row[j] = u[i, j] - u[i, j - 1]
+            row[0], row[ny] = (1 - wall) * u[i, 0], (wall - 1) * u[i, ny - 1]
+            for j in range(1, ny):
+                wind = v[i, j] + v[i - 1, j]
+                taken = flux_y * _against(wind, row[j - 1], row[j], row[j + 1])
+                columns[j] -= row[j] * (taken + bend_y * row[j])
+            sides += u[i, 0] ** 2 + u[i, ny - 1] ** 2
+    total = -bend_y * (1 - wall) * sides
     for j in range(ny):
         total += columns[j]
-    return total / 2
+    return total
 
 
 @njit(cache=True)
-def _energy_rate(s, s_t, u, v_t, forces, numbers):
-    """Return the work of the lift less the loss to viscosity."""
-    lift_x, lift_y, _, _, _ = forces
-    viscosity, wall, dx, dy, _, _ = numbers
-    work = _work(s, u, lift_x) + _work(s_t, v_t, lift_y)
-    if viscosity > 0:
-        loss = _square_gradient(u, wall, dx, dy) + _square_gradient(v_t, wall, dy, dx)
-        work -= viscosity * loss
-    return dx * dy * work
+def _of_step(w0, w1, w2, w3):
+    """Return the sum of `plume_dynamics.energy_of_step` over the faces of one kind."""
+    columns, total = np.zeros(w0.shape[1]), 0.0
+    for i in range(w0.shape[0]):
+        for j in range(w0.shape[1]):
+            chord = w0[i, j] - 2 * w2[i, j]
+            columns[j] += 0.5 * (w3[i, j] - w0[i, j]) * (w3[i, j] + chord)
+            columns[j] += (1 / 6) * (w1[i, j] + chord) ** 2
+    for j in range(w0.shape[1]):
+        total += columns[j]
+    return total
 
 
 @njit(cache=True)
-def _largest_step(s, u, v, forces, numbers, remaining):
+def _largest_step(now, forces, numbers, remaining):
+    s, u, v = now
     _, _, inflow, _, largest_lift = forces
     viscosity, _, dx, dy, courant, viscous = numbers
     nx, ny = s.shape
@@ -298,57 +308,82 @@ def _largest_step(s, u, v, forces, numbers, remaining):
 
 
 @njit(cache=True)
-def _mean(kept, start, now, h, rate):
-    """Replace `now` by the mean of the start and of an Euler step from it."""
+def _mean(kept, start, now, h, rate, out):
+    """Write the mean of the start and of an Euler step from now."""
     for i in range(now.shape[0]):
         for j in range(now.shape[1]):
             euler = now[i, j] + h * rate[i, j]
-            now[i, j] = kept * start[i, j] + (1 - kept) * euler
+            out[i, j] = kept * start[i, j] + (1 - kept) * euler
 
 
 @njit(cache=True)
-def _step(s, u, v, budget, h, forces, numbers, solve, solid):
-    """Advance by one step in place; see `pde_sym.systems.plume_dynamics.step`."""
-    lift_x, lift_y, inflow, total_inflow, _ = forces
+def _stage(kept, start, now, h, forces, numbers, rates, out):
+    """Write the smoke of a stage, and its velocity before the projection.
+
+    Return the rate of the energy; `rates` is room for the others.
+    """
+    (s, u, v), (lift_x, lift_y, inflow, _, _) = now, forces
+    rate_s, rate_u, rate_st, rate_vt = rates
     viscosity, wall, dx, dy, _, _ = numbers
     nx, ny = s.shape
-    s0, u0, v0_t = s.copy(), u.copy(), _transposed(v)
-    rate_s, rate_st = np.empty((nx, ny)), np.empty((ny, nx))
-    rate_u, rate_vt = np.zeros((nx + 1, ny)), np.zeros((ny + 1, nx))
-    budget[0] += h * total_inflow
-    for stage in range(3):
-        kept = (0.0, 3 / 4, 1 / 3)[stage]
-        weight = (1 / 6, 1 / 6, 2 / 3)[stage]
-        s_t, u_t, v_t = _transposed(s), _transposed(u), _transposed(v)
-        _momentum(u, v, s, lift_x, viscosity, wall, dx, dy, rate_u)
-        _momentum(v_t, u_t, s_t, lift_y, viscosity, wall, dy, dx, rate_vt)
-        _smoke(s, u, dx, rate_s)
-        _smoke(s_t, v_t, dy, rate_st)
-        rate = _energy_rate(s, s_t, u, v_t, forces, numbers)
-        budget[1] += h * weight * rate
-        for i in range(nx):
-            for j in range(ny):
-                rate_s[i, j] += rate_st[j, i] + inflow[i, j]
-        _mean(kept, s0, s, h, rate_s)
-        _mean(kept, u0, u, h, rate_u)
-        _mean(kept, v0_t, v_t, h, rate_vt)
-        for i in range(nx):
-            for j in range(ny + 1):
-                v[i, j] = v_t[j, i]
-        _project(u, v, solve, solid, dx, dy)
+    s_t, u_t, v_t = _transposed(s), _transposed(u), _transposed(v)
+    _momentum(u, v, s, lift_x, viscosity, wall, dx, dy, rate_u)
+    _momentum(v_t, u_t, s_t, lift_y, viscosity, wall, dy, dx, rate_vt)
+    _smoke(s, u, dx, rate_s)
+    _smoke(s_t, v_t, dy, rate_st)
+    energy = _energy_rate(s, u, v, lift_x, viscosity, wall, dx, dy)
+    energy += _energy_rate(s_t, v_t, u_t, lift_y, viscosity, wall, dy, dx)
+    s0, after = start[0], out[0]
+    for i in range(nx):
+        for j in range(ny):
+            rate = rate_s[i, j] + (rate_st[j, i] + inflow[i, j])
+            after[i, j] = kept * s0[i, j] + (1 - kept) * (s[i, j] + h * rate)
+    _mean(kept, start[1], u, h, rate_u, out[1])
+    _mean(kept, start[2], v, h, rate_vt.T, out[2])
+    return dx * dy * energy
 
 
 @njit(cache=True)
-def _advance(s, u, v, budget, dt, steps, most, forces, numbers, solve, solid):
+def _step(start, budget, h, forces, numbers, solve, solid):
+    """Return smoke and velocity a step later; see `plume_dynamics.step`."""
+    _, _, _, total_inflow, _ = forces
+    _, _, dx, dy, _, _ = numbers
+    budget[0] += h * total_inflow
+    nx, ny = start[0].shape
+    rates = (
+        np.empty((nx, ny)), np.zeros((nx + 1, ny)),
+        np.empty((ny, nx)), np.zeros((ny + 1, nx)),
+    )  # fmt: skip
+    first, second, third = _like(start), _like(start), _like(start)
+    rate = _stage(0.0, start, start, h, forces, numbers, rates, first)
+    _project(first[1], first[2], solve, solid, dx, dy)
+    rate += _stage(3 / 4, start, first, h, forces, numbers, rates, second)
+    _project(second[1], second[2], solve, solid, dx, dy)
+    rate += 4 * _stage(1 / 3, start, second, h, forces, numbers, rates, third)
+    _project(third[1], third[2], solve, solid, dx, dy)
+    own = _of_step(start[1], first[1], second[1], third[1])
+    own += _of_step(start[2], first[2], second[2], third[2])
+    budget[1] += h * rate / 6 + dx * dy * own
+    return third
+
+
+@njit(cache=True)
+def _like(fields):
+    s, u, v = fields
+    return np.empty_like(s), np.empty_like(u), np.empty_like(v)
+
+
+@njit(cache=True)
+def _advance(now, budget, dt, steps, most, forces, numbers, solve, solid):
     remaining, left, taken = dt, steps, 0
     while remaining > 0:
         if steps == 0:
-            largest = _largest_step(s, u, v, forces, numbers, remaining)
+            largest = _largest_step(now, forces, numbers, remaining)
             if not largest * (most - taken) >= remaining:
-                return dt - remaining
+                return now, dt - remaining
             left = math.ceil(remaining / largest)
         h = remaining / left
-        _step(s, u, v, budget, h, forces, numbers, solve, solid)
+        now = _step(now, budget, h, forces, numbers, solve, solid)
         remaining = remaining - h if left > 1 else 0.0
         left, taken = left - 1, taken + 1
-    return dt
+    return now, dt

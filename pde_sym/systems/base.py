@@ -89,8 +89,8 @@ class Invariant:
     meaning
         The formula in one line.
     residual
-        Part of its size by which a trajectory's change may leave its budget: that of
-        a quadrature, unless the scheme itself has a source, which stands here then.
+        Part of its size by which a trajectory's change may leave its budget: the
+        error of a quadrature.
     """
 
     name: str
@@ -302,6 +302,18 @@ class System(Frozen, abc.ABC):
         self, state: "Tensor", grid: PeriodicGrid, environment: "Tensor"
     ) -> "Budget":
         """Return the rate of each invariant, from its closed form."""
+
+    def scheme_rates(
+        self,
+        state: "Tensor",  # noqa: ARG002
+        grid: PeriodicGrid,  # noqa: ARG002
+        environment: "Tensor",  # noqa: ARG002
+    ) -> "Budget":
+        """Return the part of `rates` that the scheme adds to the equation.
+
+        From its closed form too; an invariant to which it adds nothing is left out.
+        """
+        return {}
 
     def scalars(self) -> dict[str, float]:
         """Return the numbers that are stored with every file, by name.

@@ -106,6 +106,16 @@ class Ensemble:
             ]
         )
 
+    def scheme_rates(
+        self, state: Tensor, grid: PeriodicGrid, environment: Tensor
+    ) -> Budget:
+        return _scattered(
+            [
+                (where, system.scheme_rates(state[where], grid, own))
+                for where, system, own in self._members(environment)
+            ]
+        )
+
     def _members(self, environment: Tensor) -> list[Member]:
         """Return, per set of strengths, who has it, the system and their environment.
 

@@ -13,10 +13,17 @@ from torch import Tensor
 
 from pde_sym.errors import InputError, Lost, LostTrajectoryError, SimulationError
 from pde_sym.grid import PeriodicGrid, WalledGrid
-from pde_sym.projection import Faces, Projection, centres_of
+from pde_sym.projection import Faces, Projection, centres_of, faces_of
 from pde_sym.systems.base import Budget, check_finite
 from pde_sym.systems.plume import Plume
-from pde_sym.systems.plume_dynamics import Box, budget_rates, largest_step, step
+from pde_sym.systems.plume_dynamics import (
+    Box,
+    budget_rates,
+    energy,
+    largest_step,
+    scheme_rate,
+    step,
+)
 
 if TYPE_CHECKING:
     from pde_sym.kernels.plume import CompiledBox
@@ -71,10 +78,15 @@ def boxes_of(system: Plume, grid: PeriodicGrid, environment: Tensor) -> list[Box
                 lift=fields.get("lift", torch.stack([zero, zero])),
                 inflow=inflow * ~solid,
                 viscosity=system.viscosity,
-                wall=1.0 if system.walls == "slip" else -1.0,
+                wall=wall_of(system),
             )
         )
     return boxes
+
+
+def wall_of(system: Plume) -> float:
+    """Return 1 where the flow slips along walls, -1 where it sticks."""
+    return 1.0 if system.walls == "slip" else -1.0
 
 
 class PlumeSolver:
@@ -167,18 +179,19 @@ class PlumeSolver:
     def _alone(self, which: int, state: Tensor) -> Advanced:
         """Advance one trajectory in compiled loops."""
         box, compiled = self._boxes[which], self._compiled[which]
-        faces = box.projection(box.projection.faces_of(state[0, 1:]))
+        faces, lost = _begun(box, state[0, 1:])
         smoke, (u, v), change, reached = compiled.advance(
             state[0, 0], faces, self._dt, self._steps, MAX_STEPS
         )
+        change[1] -= lost
         return smoke[None], Faces(u[None], v[None]), change, state.new_tensor(reached)
 
     def _together(self, boxes: list[Box], state: Tensor) -> Advanced:
         """Advance a batch; those that have arrived go on with steps of length 0."""
         box = _side_by_side(boxes)
         smoke = state[:, 0]
-        faces = box.projection(box.projection.faces_of(state[:, 1:]))
-        change = state.new_zeros(len(state), 2)
+        faces, lost = _begun(box, state[:, 1:])
+        change = torch.stack([torch.zeros_like(lost), -lost], dim=1)
         remaining, taken = state.new_full((len(state),), self._dt), 0
         while bool((remaining > 0).any()):
             if self._steps:
@@ -196,6 +209,19 @@ class PlumeSolver:
             remaining = torch.where(left > 1, remaining - h, 0.0)
             taken += 1
         return smoke, faces, change, self._dt - remaining
+
+
+def _begun(box: Box, velocity: Tensor) -> tuple[Faces, Tensor]:
+    """Return the flow that a stored velocity stands for, and the energy it costs.
+
+    What flows into walls and solids or has a divergence is stopped at once. By Kelvin's
+    theorem of impulsive motion the energy lost is that of the velocity lost; states of
+    the solver lose none.
+    """
+    given = faces_of(velocity)
+    faces = box.projection(given)
+    stopped = Faces(given.u - faces.u, given.v - faces.v)
+    return faces, energy(stopped, box.projection.dx * box.projection.dy)
 
 
 def _compiled(boxes: list[Box]) -> "list[CompiledBox]":
@@ -221,16 +247,19 @@ def around(solid: Array, state: Array, grid: PeriodicGrid) -> Array:
         )
     mask, given = torch.from_numpy(solid != 0), torch.from_numpy(state)
     projection = Projection(grid, mask)
-    velocity = centres_of(projection(projection.faces_of(given[1:])))
+    velocity = centres_of(projection(faces_of(given[1:])))
     return torch.cat([(given[0] * ~mask)[None], velocity]).numpy()
 
 
 def measure(state: Tensor, grid: PeriodicGrid) -> Budget:
-    """Return total smoke and energy of stored states ``(batch, 3, x, y)``."""
-    smoke, velocity = state[:, 0], state[:, 1:]
+    """Return total smoke and energy of stored states ``(batch, 3, x, y)``.
+
+    The energy is that of the velocity on the faces that the stored one stands for.
+    """
+    smoke, faces = state[:, 0], faces_of(state[:, 1:].double())
     return {
         "smoke": grid.cell_volume * smoke.sum((-2, -1)),
-        "energy": grid.cell_volume * velocity.square().sum((-3, -2, -1)) / 2,
+        "energy": energy(faces, grid.cell_volume),
     }
 
 
@@ -247,7 +276,7 @@ def divergence(state: Tensor, grid: WalledGrid) -> Budget:
     by_y = (velocity[..., 1:-1, 2:] - velocity[..., 1:-1, :-2]) / (2 * dy)
     size = (by_x.square() + by_y.square()).sum(1).mean((-2, -1)).sqrt()
     projection = Projection(grid, device=state.device)
-    exact = projection.divergence(projection.faces_of(velocity))
+    exact = projection.divergence(faces_of(velocity))
     central = by_x[:, 0] + by_y[:, 1]
     return {
         name: part.square().mean((-2, -1)).sqrt() / size
@@ -261,7 +290,13 @@ def weak_rates(
     """Return the rates of stored states ``(batch, 3, x, y)``."""
     boxes = boxes_of(system, grid, environment)
     found = [
-        budget_rates(boxes[index if len(boxes) > 1 else 0], one[0], one[1:])
-        for index, one in enumerate(state.double())
+        budget_rates(boxes[i if len(boxes) > 1 else 0], one[0], faces_of(one[1:]))
+        for i, one in enumerate(state.double())
     ]
     return dict(zip(BUDGETS, torch.stack(found, dim=1), strict=True))
+
+
+def scheme_rates(system: Plume, state: Tensor, grid: PeriodicGrid) -> Budget:
+    """Return the part of `weak_rates` that is the scheme's own."""
+    faces, (dx, dy) = faces_of(state[:, 1:].double()), grid.spacing
+    return {"energy": scheme_rate(faces, wall_of(system), (dx, dy))}

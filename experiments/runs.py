@@ -24,6 +24,8 @@ from pde_sym.grid import WalledGrid
 from pde_sym.nn import ModelConfig, Normalisation, Surrogate, Task
 from pde_sym.store import files
 from pde_sym.systems import System
+from pde_sym.systems.kdv import KdV
+from pde_sym.systems.kdv_terms import BOOST_SPEED, KdVProperty
 from pde_sym.training import Rollouts, TrainConfig, Windows, load_best
 
 MAX_RUN_BYTES = 1 << 20
@@ -92,7 +94,7 @@ def task_of(dataset: TrajectoryDataset, system: System) -> Task:
         )
     is_given = len(dataset.given_fields) > 0
     survivors = system.joint_survivors if is_given else system.survivors
-    is_body = grid.num_points == 1
+    is_body, is_kdv = grid.num_points == 1, isinstance(system, KdV)
     return Task(
         state=dataset.fields,
         given=dataset.given_fields if is_given else None,
@@ -101,6 +103,8 @@ def task_of(dataset: TrajectoryDataset, system: System) -> Task:
         ),
         resolution=None if is_body else min(grid.shape),
         num_axes=0 if is_body else grid.num_axes,
+        boost=BOOST_SPEED * dataset.dt / grid.lengths[0] if is_kdv else None,
+        breaks_boosts=is_kdv and KdVProperty.GALILEI not in system.properties,
     )
 
 

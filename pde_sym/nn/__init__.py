@@ -28,6 +28,13 @@ from pde_sym.nn.field_types import (
 )
 from pde_sym.nn.kernel_space import Band, kernel_basis, part_names
 from pde_sym.nn.layer import RelaxedLayer, relaxed_layers, split_parameters
+from pde_sym.nn.lines import (
+    GalileanFrame,
+    PeriodicConv1d,
+    PositionChannels1d,
+    RelaxedConv1d,
+    shift_line,
+)
 from pde_sym.nn.relaxation import Isotypic, Modulated, Relaxation, Strict
 from pde_sym.nn.surrogate import FieldScale, Normalisation, Surrogate
 
@@ -36,16 +43,20 @@ __all__ = [
     "CNNConfig",
     "Family",
     "FieldScale",
+    "GalileanFrame",
     "Isotypic",
     "IsotypicConfig",
     "ModelConfig",
     "Modulated",
     "ModulatedConfig",
     "Normalisation",
+    "PeriodicConv1d",
     "PeriodicConv2d",
     "Pointwise",
     "PositionChannels",
+    "PositionChannels1d",
     "Relaxation",
+    "RelaxedConv1d",
     "RelaxedLayer",
     "SteerableConv2d",
     "Strict",
@@ -61,5 +72,6 @@ __all__ = [
     "part_names",
     "regular_type",
     "relaxed_layers",
+    "shift_line",
     "split_parameters",
 ]

@@ -11,6 +11,7 @@ from pde_sym.errors import InputError
 from pde_sym.fields import Field, FieldSpec, Rank
 from pde_sym.grid import AXIS_NAMES
 from pde_sym.nn.families.base import Task
+from pde_sym.nn.lines import GalileanFrame
 
 
 class FieldScale(Frozen):
@@ -165,6 +166,8 @@ def _check_given(task: Task, given: Tensor | None) -> None:
 class Surrogate(nn.Module):
     """One time step, ``u + std_delta net((u - mean) / std, given)``.
 
+    A network in a `GalileanFrame` takes that step in the frame of the state.
+
     Parameters
     ----------
     net
@@ -203,13 +206,19 @@ class Surrogate(nn.Module):
         InputError
             When the channels are not those of the task.
         """
+        if isinstance(self.net, GalileanFrame):
+            _check_channels("state", state, self.task.state, self.task.array_axes)
+            return self.net.carry(lambda u: self._advance(u, given), state)
+        return self._advance(state, given)
+
+    def _advance(self, state: Tensor, given: Tensor | None) -> Tensor:
         scale = self.get_buffer("increment_std").to(state.dtype)
         return state + scale * self.normalised_increment(state, given)
 
     def normalised_increment(
         self, state: Tensor, given: Tensor | None = None
     ) -> Tensor:
-        """Return the increment in units of its own scale: what training compares."""
+        """Return what the network gives: the increment in units of its own scale."""
         _check_channels("state", state, self.task.state, self.task.array_axes)
         _check_given(self.task, given)
         inputs = state

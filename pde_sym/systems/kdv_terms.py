@@ -23,6 +23,10 @@ SHIFTS = Subgroup.of("x", point_group("C1"))
 NOTHING = Subgroup.of("", point_group("C1"))
 
 
+BOOST_SPEED = 6.0
+"""Speed, per unit of V, of the frame in which u + V is u: the 6 of 6 u u_x."""
+
+
 class KdVProperty(StrEnum):
     """A property of KdV that is not a shift in space."""
 

@@ -15,6 +15,7 @@ from pde_sym.config import Frozen
 from pde_sym.errors import InputError
 from pde_sym.fields import FieldSpec
 from pde_sym.nn.kernel_space import check_kernel_size
+from pde_sym.nn.lines import GalileanFrame
 
 MATCH_TOLERANCE = 0.1
 """Relative difference of parameter counts that still counts as matched."""
@@ -36,6 +37,11 @@ class Task(Frozen):
         stay well above their spacing. A built model runs on every grid.
     num_axes
         Axes of the grid: 2, 1 for fields on a line, 0 for bodies, which are points.
+    boost
+        Part of the box by which a mean of 1 moves the state in one step, ``6 dt / L``
+        for KdV; None for systems without Galilei boosts.
+    breaks_boosts
+        Whether the equation, unlike the intact one, is not invariant under boosts.
     """
 
     state: FieldSpec
@@ -43,6 +49,8 @@ class Task(Frozen):
     breaks_translation: bool = False
     resolution: PositiveInt | None = None
     num_axes: int = Field(default=2, ge=0, le=2)
+    boost: float | None = None
+    breaks_boosts: bool = False
 
     @model_validator(mode="after")
     def _has_state_and_distinct_names(self) -> Self:
@@ -63,12 +71,20 @@ class Task(Frozen):
 
 
 class Family(Frozen):
-    """What all families share."""
+    """What all families share.
+
+    Parameters
+    ----------
+    galilei
+        Whether the step commutes with Galilei boosts exactly, see `GalileanFrame`; None
+        where the task has boosts and does not break them.
+    """
 
     axes: ClassVar[tuple[int, ...]] = (2,)
     """Numbers of axes that a network of the family can have."""
     kind: str
     width: PositiveInt
+    galilei: bool | None = False
 
     def build(self, task: Task) -> nn.Module:
         """Return a freshly initialised network for `task`.
@@ -76,7 +92,8 @@ class Family(Frozen):
         Raises
         ------
         InputError
-            When the family has no networks for grids of so many axes.
+            When the family has no networks for grids of so many axes, or boosts are
+            asked for where there are none.
         """
         if task.num_axes not in self.axes:
             able = " or ".join(map(str, self.axes))
@@ -84,7 +101,13 @@ class Family(Frozen):
                 f"{self.kind}: its networks are for grids of {able} axes, the data "
                 f"have {task.num_axes}; `pde-sym models` lists what fits"
             )
-        return self._build(task)
+        if self.galilei and task.boost is None:
+            raise InputError(
+                "galilei: expected false, the system has no Galilei boosts (KdV has)"
+            )
+        net = self._build(task)
+        keeps = not task.breaks_boosts if self.galilei is None else self.galilei
+        return GalileanFrame(net, task.boost) if keeps and task.boost else net
 
     @abstractmethod
     def _build(self, task: Task) -> nn.Module:

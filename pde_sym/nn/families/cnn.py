@@ -1,12 +1,13 @@
 """The free convolutional network."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import PositiveInt
 from torch import nn
 
 from pde_sym.nn.blocks import PeriodicConv2d, PositionChannels
 from pde_sym.nn.families.base import ConvolutionalFamily, Task
+from pde_sym.nn.lines import PeriodicConv1d, PositionChannels1d
 
 
 class CNNConfig(ConvolutionalFamily):
@@ -21,6 +22,7 @@ class CNNConfig(ConvolutionalFamily):
         translations, without which it could not learn that.
     """
 
+    axes: ClassVar[tuple[int, ...]] = (1, 2)
     kind: Literal["cnn"] = "cnn"
     width: PositiveInt = 32
     position_channels: bool | None = None
@@ -29,13 +31,16 @@ class CNNConfig(ConvolutionalFamily):
         reads_place = self.position_channels
         if reads_place is None:
             reads_place = task.breaks_translation
+        on_line = task.num_axes == 1
+        convolution = PeriodicConv1d if on_line else PeriodicConv2d
+        position = PositionChannels1d if on_line else PositionChannels
         first = task.inputs.num_channels
         layers: list[nn.Module] = []
         if reads_place:
-            layers.append(PositionChannels())
-            first += PositionChannels.num_channels
+            layers.append(position())
+            first += position.num_channels
         for _ in range(self.depth - 1):
-            layers += [PeriodicConv2d(first, self.width, self.kernel_size), nn.GELU()]
+            layers += [convolution(first, self.width, self.kernel_size), nn.GELU()]
             first = self.width
-        layers.append(PeriodicConv2d(first, task.state.num_channels, self.kernel_size))
+        layers.append(convolution(first, task.state.num_channels, self.kernel_size))
         return nn.Sequential(*layers)

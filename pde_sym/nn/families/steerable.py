@@ -2,7 +2,7 @@
 
 import itertools
 from abc import abstractmethod
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import NonNegativeInt, PositiveInt, model_validator
 from torch import nn
@@ -11,6 +11,7 @@ from typing_extensions import override
 from pde_sym.nn.blocks import Pointwise
 from pde_sym.nn.conv import SteerableConv2d
 from pde_sym.nn.families.base import ConvolutionalFamily, Task
+from pde_sym.nn.families.lines import line_network
 from pde_sym.nn.field_types import field_type, gspace, regular_type
 from pde_sym.nn.kernel_space import Band, part_names, resolve_band
 from pde_sym.nn.relaxation import DEFAULT_BANKS, Isotypic, Modulated, Relaxation, Strict
@@ -33,6 +34,7 @@ class SteerableFamily(ConvolutionalFamily):
 
     group: str = "C4"
     band: Band = "auto"
+    galilei: bool | None = None
 
     @model_validator(mode="after")
     def _group_has_band(self) -> Self:
@@ -44,6 +46,8 @@ class SteerableFamily(ConvolutionalFamily):
         """Return what the layers may learn beside steerable kernels."""
 
     def _build(self, task: Task) -> nn.Module:
+        if task.num_axes == 1:
+            return line_network(self, task, self.relaxation(task))
         space = gspace(self.group)
         hidden = regular_type(space, self.width)
         types = [
@@ -70,6 +74,7 @@ class SteerableFamily(ConvolutionalFamily):
 class StrictConfig(SteerableFamily):
     """Exactly equivariant under the group and under translations."""
 
+    axes: ClassVar[tuple[int, ...]] = (1, 2)
     kind: Literal["strict"] = "strict"
 
     @override
@@ -91,6 +96,7 @@ class ModulatedConfig(SteerableFamily):
         Learned fields per layer that those factors are mixed from.
     """
 
+    axes: ClassVar[tuple[int, ...]] = (1, 2)
     kind: Literal["modulated"] = "modulated"
     fibre: bool = True
     position_modes: NonNegativeInt | None = None

@@ -1,0 +1,228 @@
+"""Layers on periodic lines, and the frame in which Galilei boosts are exact.
+
+Arrays are ``(batch, channels, x)``.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from pde_sym.errors import InputError
+from pde_sym.nn.kernel_space import TRIVIAL, check_kernel_size
+from pde_sym.nn.layer import RelaxedLayer
+
+
+class PeriodicConv1d(nn.Conv1d):
+    """A free convolution on the circle, with He's weights and no bias at the start.
+
+    It commutes with every shift by whole points.
+
+    Raises
+    ------
+    InputError
+        For an even kernel, or a line shorter than the kernel.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, kernel_size: int) -> None:
+        check_kernel_size(kernel_size)
+        super().__init__(
+            channels_in,
+            channels_out,
+            kernel_size,
+            padding=kernel_size // 2,
+            padding_mode="circular",
+        )
+
+    def reset_parameters(self) -> None:
+        nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        self.check(input)
+        return super().forward(input)
+
+    def check(self, x: Tensor) -> None:
+        """Raise `InputError` for other arrays than ``(B, C_in, x)``, x long enough."""
+        if x.ndim != 3 or x.shape[1] != self.in_channels:
+            raise InputError(
+                f"expected input (batch, {self.in_channels}, x), "
+                f"got shape {tuple(x.shape)}"
+            )
+        if x.shape[-1] < self.kernel_size[0]:
+            raise InputError(
+                f"a kernel of {self.kernel_size[0]} points needs a line at least as "
+                f"long, got {x.shape[-1]} points"
+            )
+
+
+class PositionChannels1d(nn.Module):
+    """Appends sin and cos of ``2 pi x / L``: two channels of position."""
+
+    num_channels = 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, x)`` to ``(B, C + 2, x)``."""
+        waves = _waves(x.shape[-1], 1, x.device).flip(0) / math.sqrt(2)
+        return torch.cat([x, waves.to(x.dtype).expand(len(x), -1, -1)], dim=1)
+
+
+class PositionFactors1d(nn.Module):
+    """Factors ``1 + a_c(x)``, ``a_c = sum_r m_cr b_r(x)``, on the feature maps.
+
+    The banks ``b_r = sum_k w_rk e_k(x)`` are learned fields that all channels share;
+    the e_k are ``sqrt2 cos`` and ``sqrt2 sin`` of ``2 pi m x / L`` for m = 1 .. M, so
+    that the weights fit every resolution. The banks start at zero, their mixing m does
+    not: `pde_sym.nn.terms.PositionTerm` on a line.
+
+    Parameters
+    ----------
+    channels
+        Number of feature maps.
+    modes
+        The highest mode M.
+    banks
+        Number of fields b_r; no more than channels are used.
+    """
+
+    def __init__(self, channels: int, modes: int, banks: int) -> None:
+        super().__init__()
+        self.modes, banks = modes, min(banks, channels)
+        self.mixing = nn.Parameter(torch.randn(channels, banks) / math.sqrt(banks))
+        self.weight = nn.Parameter(torch.zeros(banks, 2 * modes))
+
+    def factors(self, num_points: int) -> Tensor:
+        """Return a_c on a line, shape ``(channels, x)``."""
+        waves = _waves(num_points, self.modes, self.weight.device)
+        return self.mixing @ (self.weight @ waves.to(self.weight.dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (1 + self.factors(x.shape[-1]))
+
+
+def _waves(num_points: int, modes: int, device: torch.device) -> Tensor:
+    """Return sqrt2 cos, then sqrt2 sin, of ``2 pi m i / N`` in float64, (2M, N)."""
+    i = torch.arange(num_points, dtype=torch.float64, device=device)
+    m = torch.arange(1, modes + 1, dtype=torch.float64, device=device)
+    angle = 2 * math.pi / num_points * m[:, None] * i
+    return math.sqrt(2) * torch.cat([angle.cos(), angle.sin()])
+
+
+class RelaxedConv1d(RelaxedLayer):
+    """Periodic convolution that shifts commute with exactly, or up to learned fields.
+
+    ``out(x) = sum_o K(o) (1 + a(x + o)) f(x + o) + b`` with a = 0 at the start: shifts
+    are the symmetry of a line, and a is what breaks it.
+
+    Parameters
+    ----------
+    channels_in, channels_out
+        Feature maps before and after.
+    kernel_size
+        Points, odd.
+    modes
+        Highest Fourier mode of a; 0 keeps shifts exact.
+    banks
+        Number of learned fields that the a of all channels are mixed from.
+    """
+
+    formula: ClassVar[str] = "out(x) = sum_o K(o) (1 + a(x + o)) f(x + o) + b"
+    source: ClassVar[str] = "the factors 1 + a(x) are this package's own"
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        kernel_size: int,
+        modes: int = 0,
+        banks: int = 1,
+    ) -> None:
+        super().__init__()
+        self.conv = PeriodicConv1d(channels_in, channels_out, kernel_size)
+        self.position = PositionFactors1d(channels_in, modes, banks) if modes else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the maps after the layer, ``(B, C_in, x) -> (B, C_out, x)``."""
+        if self.position is not None:
+            self.conv.check(x)
+            x = self.position(x)
+        return self.conv(x)
+
+    def relaxed_parameters(self) -> Iterator[nn.Parameter]:
+        if self.position is not None:
+            yield self.position.weight
+
+    def relaxation(self) -> Tensor:
+        """Return ``||a weights|| / ||other weights||``: 0 iff shifts are exact."""
+        relaxed = [w.flatten() for w in self.relaxed_parameters()]
+        plain = [w.flatten() for w in self.conv.parameters()]
+        if self.position is not None:
+            plain.append(self.position.mixing.flatten())
+        none = plain[0].new_zeros(1)
+        size = torch.linalg.vector_norm
+        return size(torch.cat([none, *relaxed])) / size(torch.cat(plain))
+
+    def parameters_per_part(self) -> dict[str, int]:
+        parts = {TRIVIAL: self.conv, "position": self.position}
+        return {
+            name: sum(p.numel() for p in part.parameters())
+            for name, part in parts.items()
+            if part is not None
+        }
+
+
+class GalileanFrame(nn.Module):
+    """A network on a line whose step commutes with Galilei boosts.
+
+    ``u_t + 6 u u_x + u_xxx = 0`` is invariant under ``u -> u + c, x -> x + 6 c t``, so
+    that a step f over dt has ``f(u + c) = S(6 c dt) f(u) + c``, S(s) the shift by s.
+    With the mean <u> of the state, any step g becomes one that has this exactly:
+
+        f(u) = S(6 <u> dt) g(u - <u>) + <u>
+
+    The mode N / 2 of an even number N of points, which no shift by a part of a point
+    keeps real, is left out of the result; solvers of KdV never fill it. What the
+    network reads beside the state must be uniform, or boosts move the one and not the
+    other.
+
+    Parameters
+    ----------
+    net
+        The network of g: it gives the normalised increment of a state without mean.
+    boost
+        ``6 dt / L``: the part of the box that a mean of 1 moves a state in one step.
+    """
+
+    def __init__(self, net: nn.Module, boost: float) -> None:
+        super().__init__()
+        self.net, self.boost = net, boost
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what the network gives in its frame; `carry` leads there and back."""
+        return self.net(x)
+
+    def carry(self, step: Callable[[Tensor], Tensor], state: Tensor) -> Tensor:
+        """Return ``S(6 <u> dt) g(u - <u>) + <u>`` of the step g, ``(B, C, x)``."""
+        mean = state.mean(-1, keepdim=True)
+        return shift_line(step(state - mean), self.boost * mean) + mean
+
+
+def shift_line(state: Tensor, shift: Tensor) -> Tensor:
+    """Return ``u(x - s)`` without the mode N / 2, exact for band-limited states.
+
+    Parameters
+    ----------
+    state
+        ``(..., x)``.
+    shift
+        s in box lengths, ``(..., 1)``, one per line of the state.
+    """
+    n = state.shape[-1]
+    m = torch.arange(n // 2 + 1, dtype=torch.float64, device=state.device)
+    angle = -2 * math.pi * m * shift.double()
+    phase = torch.polar((2 * m < n).double().expand_as(angle), angle)
+    shifted = torch.fft.irfft(torch.fft.rfft(state.double()) * phase, n=n)
+    return shifted.to(state.dtype)

@@ -1,0 +1,333 @@
+"""Networks on lines: shifts and Galilei boosts, exact and relaxed."""
+
+import copy
+import math
+from typing import Any
+
+import pytest
+import torch
+from conftest import TOLERANCE
+from helpers import relative_difference
+from torch import Tensor, nn
+
+from pde_sym.errors import InputError
+from pde_sym.fields import Field, FieldSpec
+from pde_sym.nn import (
+    CNNConfig,
+    FieldScale,
+    GalileanFrame,
+    IsotypicConfig,
+    ModelConfig,
+    ModulatedConfig,
+    Normalisation,
+    PeriodicConv1d,
+    PositionChannels1d,
+    RelaxedConv1d,
+    StrictConfig,
+    Surrogate,
+    Task,
+    count_parameters,
+    match_width,
+    relaxed_layers,
+    shift_line,
+    split_parameters,
+)
+from pde_sym.symmetry import GroupElement, act
+from pde_sym.systems.kdv import KdV
+
+GRID = KdV.grid(32, 16.0)
+POINTS, DT = 32, 0.4
+BOOST = 6 * DT / 16.0
+INTACT = Task(state=KdV.fields, num_axes=1, boost=BOOST)
+PINNED = INTACT.model_copy(update={"breaks_translation": True, "breaks_boosts": True})
+SIZES: dict[str, Any] = {"width": 6, "depth": 3, "kernel_size": 5}
+FAMILIES = (CNNConfig, StrictConfig, ModulatedConfig)
+EXACT = TOLERANCE[torch.float64]
+
+
+def states(dtype: torch.dtype = torch.float64) -> Tensor:
+    """Draw states with means, of the modes that a solver keeps."""
+    spectrum = torch.fft.rfft(torch.randn(3, 1, POINTS, dtype=torch.float64))
+    spectrum[..., POINTS // 3 :] = 0
+    return (torch.fft.irfft(spectrum, n=POINTS) + 0.7).to(dtype)
+
+
+def surrogate(
+    config: ModelConfig, task: Task = INTACT, dtype: torch.dtype = torch.float64
+) -> Surrogate:
+    scale = FieldScale(name="u", mean=0.3, std=1.7, increment_std=0.8)
+    step = Surrogate(config.build(task), task, Normalisation(fields=(scale,)))
+    for name, parameter in step.named_parameters():
+        if "bias" in name:
+            nn.init.normal_(parameter)
+    return step.to(dtype).requires_grad_(False)
+
+
+def relax(module: nn.Module, relative: float) -> None:
+    """Give every relaxed layer that relative weight."""
+    for layer in relaxed_layers(module):
+        for parameter in layer.relaxed_parameters():
+            nn.init.normal_(parameter)
+            size = layer.relaxation().item()
+            parameter.data *= relative / size
+
+
+def shift_defect(step: nn.Module, points: float) -> float:
+    u = states()
+    element = GroupElement(shift=(points / POINTS, 0.0))
+    moved = act(element, u, KdV.fields, GRID)
+    return relative_difference(step(moved), act(element, step(u), KdV.fields, GRID))
+
+
+def boost_defect(
+    step: nn.Module, c: float, dtype: torch.dtype = torch.float64
+) -> float:
+    """Return ``||f(u + c) - S(6 c dt) f(u) - c|| / ||f(u)||``."""
+    u = states(dtype)
+    moved = act(
+        GroupElement(shift=(c * BOOST, 0.0)), step(u).double(), KdV.fields, GRID
+    )
+    return relative_difference(step(u + c).double(), moved + c)
+
+
+# Shifts
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_shifts_are_exact_where_the_physics_keeps_them(family: type) -> None:
+    step = surrogate(family(**SIZES))
+    for points in (1, 7, 16):
+        assert shift_defect(step, points) <= EXACT
+
+
+def test_shifts_break_where_the_physics_breaks_them() -> None:
+    assert shift_defect(surrogate(CNNConfig(**SIZES), PINNED), 7) > 1e-2
+    blind = CNNConfig(**SIZES, position_channels=False)
+    assert shift_defect(surrogate(blind, PINNED), 7) <= EXACT
+    assert shift_defect(surrogate(StrictConfig(**SIZES), PINNED), 7) <= EXACT
+    step = surrogate(ModulatedConfig(**SIZES), PINNED)
+    # Equivariant at the start, and further off the larger the learned fields are.
+    assert shift_defect(step, 7) <= EXACT
+    found = []
+    for relative in (0.01, 0.1):
+        relax(step, relative)
+        found.append(shift_defect(step, 7))
+    assert found[1] > 1e-2
+    assert found[0] < 0.5 * found[1]
+
+
+def test_a_relaxed_network_starts_as_the_strict_one_with_its_weights() -> None:
+    strict = StrictConfig(**SIZES).build(PINNED)
+    relaxed = ModulatedConfig(**SIZES, position_modes=3).build(PINNED)
+    missing, unexpected = relaxed.load_state_dict(strict.state_dict(), strict=False)
+    assert missing
+    assert not unexpected
+    x = torch.randn(2, 1, POINTS)
+    assert torch.equal(relaxed(x), strict(x))
+    found = [layer.relaxation().item() for layer in relaxed_layers(relaxed)]
+    assert found == 3 * [0.0]
+
+
+# The layer
+
+
+def test_layer_is_its_formula() -> None:
+    """``out(x) = sum_o K(o) (1 + a(x + o)) f(x + o) + b``, o from -1 to 1."""
+    layer = RelaxedConv1d(2, 3, 3, modes=2, banks=2).double()
+    relax(layer, 0.3)
+    assert layer.position is not None
+    f, n = torch.randn(1, 2, 10, dtype=torch.float64), 10
+    m, w = layer.position.mixing, layer.position.weight
+    k, b = layer.conv.weight, layer.conv.bias
+    assert b is not None
+    nn.init.normal_(b)
+    out = torch.zeros(3, n, dtype=torch.float64)
+    for x in range(n):
+        for o in (-1, 0, 1):
+            place = (x + o) % n
+            phase = [2 * math.pi * mode * place / n for mode in (1, 2)]
+            waves = [*map(math.cos, phase), *map(math.sin, phase)]
+            field = math.sqrt(2) * w @ torch.tensor(waves, dtype=torch.float64)
+            out[:, x] += k[:, :, o + 1] @ ((1 + m @ field) * f[0, :, place])
+        out[:, x] += b
+    assert torch.allclose(layer(f)[0], out, atol=1e-13)
+
+
+def test_learned_fields_are_the_same_on_every_grid() -> None:
+    layer = RelaxedConv1d(2, 2, 3, modes=3, banks=2).double()
+    relax(layer, 0.3)
+    assert layer.position is not None
+    coarse, fine = (layer.position.factors(n) for n in (16, 48))
+    assert torch.allclose(fine[:, ::3], coarse, atol=1e-14)
+    assert fine.abs().max() > 1e-2
+    assert fine.mean(-1).abs().max() < 1e-14
+
+
+def test_weights_are_counted_once_and_told_apart() -> None:
+    layer = RelaxedConv1d(4, 3, 5, modes=3, banks=2)
+    assert layer.parameters_per_part() == {
+        "trivial": 3 * 4 * 5 + 3,
+        "position": 4 * 2 + 2 * 6,
+    }
+    assert sum(layer.parameters_per_part().values()) == count_parameters(layer)
+    plain, relaxed = split_parameters(layer)
+    assert [tuple(p.shape) for p in relaxed] == [(2, 6)]
+    assert len(plain) == 3
+    assert layer.penalty() == 0
+    nn.init.constant_(relaxed[0], 0.5)
+    assert layer.penalty().item() == pytest.approx(0.25)
+    strict = RelaxedConv1d(4, 3, 5)
+    assert strict.parameters_per_part() == {"trivial": 63}
+    assert strict.relaxation() == strict.penalty() == 0
+
+
+def test_gradients_are_those_of_differences() -> None:
+    layer = RelaxedConv1d(2, 2, 3, modes=1, banks=1).double()
+    relax(layer, 0.2)
+    x = torch.randn(1, 2, 6, dtype=torch.float64, requires_grad=True)
+    weights = tuple(p.detach().requires_grad_() for p in layer.parameters())
+    names = [name for name, _ in layer.named_parameters()]
+
+    def run(x: Tensor, *values: Tensor) -> Tensor:
+        named = dict(zip(names, values, strict=True))
+        return torch.func.functional_call(layer, named, (x,))
+
+    assert torch.autograd.gradcheck(run, (x, *weights))
+    frame = GalileanFrame(nn.Identity(), BOOST)
+    moved = torch.randn(1, 1, 8, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda u: frame.carry(torch.sin, u), (moved,))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_saving_loading_and_evaluation_change_no_bit(family: type) -> None:
+    config = family(**SIZES)
+    step = surrogate(config, PINNED)
+    relax(step, 0.1)
+    again = surrogate(config, PINNED)
+    again.load_state_dict(copy.deepcopy(step.state_dict()))
+    u = states()
+    expected = step(u)
+    assert torch.equal(again(u), expected)
+    assert list(again.eval().state_dict()) == list(step.train().state_dict())
+    assert torch.equal(again(u), expected)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_compiled_steps_are_the_same(family: type) -> None:
+    step = surrogate(family(**SIZES))
+    compiled = torch.compile(step, backend="aot_eager")
+    u = states()
+    assert torch.allclose(compiled(u), step(u), rtol=0, atol=1e-14)
+
+
+def test_place_is_sine_and_cosine() -> None:
+    x = torch.randn(2, 3, 8, dtype=torch.float64)
+    out = PositionChannels1d()(x)
+    assert torch.equal(out[:, :3], x)
+    angle = 2 * math.pi * torch.arange(8, dtype=torch.float64) / 8
+    assert torch.allclose(out[1, 3:], torch.stack([angle.sin(), angle.cos()]))
+
+
+# Galilei boosts
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("task", [INTACT, PINNED], ids=["intact", "pinned"])
+def test_boosts_are_exact_in_the_frame_of_the_mean(family: type, task: Task) -> None:
+    """For any network: on pinned data it reads its place, or has learned fields."""
+    step = surrogate(family(**SIZES, galilei=True), task)
+    relax(step, 0.1)
+    for c in (0.3, -1.9, 40.0):
+        assert boost_defect(step, c) <= EXACT
+    single = surrogate(family(**SIZES, galilei=True), task, torch.float32)
+    assert boost_defect(single, 0.3, torch.float32) <= TOLERANCE[torch.float32]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_boosts_break_without_the_frame(family: type) -> None:
+    assert boost_defect(surrogate(family(**SIZES, galilei=False)), 0.3) > 1e-2
+
+
+@pytest.mark.parametrize("wrong", [-1.0, 0.5])
+def test_a_frame_of_another_speed_is_not_galilean(wrong: float) -> None:
+    step = surrogate(StrictConfig(**SIZES, galilei=True))
+    assert isinstance(step.net, GalileanFrame)
+    step.net.boost *= wrong
+    assert boost_defect(step, 0.3) > 1e-2
+
+
+def test_the_frame_keeps_shifts_and_leaves_states_at_rest_alone() -> None:
+    free = surrogate(StrictConfig(**SIZES, galilei=False))
+    step = surrogate(StrictConfig(**SIZES, galilei=True))
+    step.load_state_dict(
+        {k.replace("net.", "net.net."): v for k, v in free.state_dict().items()}
+    )
+    assert shift_defect(step, 7) <= EXACT
+    u = states()
+    still = u - u.mean(-1, keepdim=True)
+    spectrum = torch.fft.rfft(free(still))
+    spectrum[..., -1] = 0
+    expected = torch.fft.irfft(spectrum, n=POINTS)
+    assert relative_difference(step(still), expected) <= EXACT
+
+
+def test_boosts_are_those_of_the_task() -> None:
+    def is_galilean(config: ModelConfig, task: Task) -> bool:
+        return isinstance(config.build(task), GalileanFrame)
+
+    for family in (StrictConfig, ModulatedConfig):
+        assert is_galilean(family(**SIZES), INTACT)
+        assert not is_galilean(family(**SIZES), PINNED)
+        assert is_galilean(family(**SIZES, galilei=True), PINNED)
+        assert not is_galilean(family(**SIZES, galilei=False), INTACT)
+    # Free is free of this symmetry too, unless it is asked for.
+    assert not is_galilean(CNNConfig(**SIZES), INTACT)
+    assert is_galilean(CNNConfig(**SIZES, galilei=None), INTACT)
+    plane = Task(state=KdV.fields)
+    assert not is_galilean(StrictConfig(**SIZES), plane)
+    with pytest.raises(InputError, match="galilei: expected false"):
+        CNNConfig(**SIZES, galilei=True).build(plane)
+
+
+@pytest.mark.parametrize("n", [9, 10])
+def test_shifts_form_a_group_and_are_exact(n: int) -> None:
+    x = 2 * math.pi * torch.arange(n, dtype=torch.float64) / n
+    u = torch.stack([torch.cos(2 * x) + 0.3, torch.sin(4 * x)])
+    by = torch.tensor([[0.123], [-2.7]], dtype=torch.float64)
+    expected = torch.cos(2 * (x - 2 * math.pi * 0.123)) + 0.3
+    assert torch.allclose(shift_line(u, by)[0], expected, atol=1e-14)
+    expected = torch.sin(4 * (x - 2 * math.pi * -2.7))
+    assert torch.allclose(shift_line(u, by)[1], expected, atol=1e-14)
+    rough = torch.randn(2, n, dtype=torch.float64)
+    one = shift_line(shift_line(rough, by), 3 * by)
+    assert torch.allclose(one, shift_line(rough, 4 * by), atol=1e-13)
+    sawtooth = (-1.0) ** torch.arange(n, dtype=torch.float64)
+    if n % 2 == 0:
+        assert shift_line(sawtooth, by[:1]).abs().max() < 1e-14
+
+
+# Refusals
+
+
+def test_bad_input_is_refused_in_one_line() -> None:
+    with pytest.raises(InputError, match="kernel_size must be odd"):
+        PeriodicConv1d(1, 1, 4)
+    layer = RelaxedConv1d(2, 1, 5, modes=1)
+    for wrong in (torch.randn(1, 1, 8), torch.randn(2, 8), torch.randn(1, 2, 8, 8)):
+        with pytest.raises(InputError, match=r"expected input \(batch, 2, x\)"):
+            layer(wrong)
+    with pytest.raises(InputError, match="line at least as long, got 4"):
+        layer(torch.randn(1, 2, 4))
+    with pytest.raises(InputError, match="group D4: a line has no turns"):
+        StrictConfig(group="D4").build(INTACT)
+    with pytest.raises(InputError, match="isotypic: its networks are for grids of 2"):
+        IsotypicConfig().build(INTACT)
+    body = Task(state=FieldSpec.of(Field(name="p")), num_axes=0)
+    with pytest.raises(InputError, match="cnn: its networks are for grids of 1 or 2"):
+        CNNConfig().build(body)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_widths_match_parameters_on_lines(family: type) -> None:
+    config = match_width(family(), PINNED, 20_000)
+    assert abs(count_parameters(config.build(PINNED)) - 20_000) <= 2_000

@@ -1,5 +1,7 @@
 """Shared settings of the suite: one thread, fixed seeds, one table of tolerances."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,14 @@ torch.set_num_threads(1)
 
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
 """Relative defect that counts as exact, by precision."""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the suite from what other versions left on the disk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PDE_SYM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture

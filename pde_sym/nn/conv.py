@@ -1,6 +1,8 @@
 """The steerable convolution with adjustable symmetry."""
 
-from collections.abc import Iterator
+import functools
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
@@ -9,10 +11,26 @@ from torch import Tensor, nn
 from pde_sym.errors import InputError
 from pde_sym.nn._escnn import FieldType
 from pde_sym.nn.field_types import field_groups
-from pde_sym.nn.kernel_space import TRIVIAL, Band, part_energies, part_names
+from pde_sym.nn.kernel_space import (
+    TRIVIAL,
+    Band,
+    available_parts,
+    part_energies,
+    part_names,
+)
+from pde_sym.nn.kernel_term import KernelTerm, expand
 from pde_sym.nn.layer import RelaxedLayer
-from pde_sym.nn.relaxation import Relaxation, Strict
-from pde_sym.nn.terms import BiasTerm, FibreTerm, KernelTerm, PositionTerm
+from pde_sym.nn.position import PositionTerm
+from pde_sym.nn.relaxation import (
+    Constrained,
+    Free,
+    Likelihood,
+    Penalised,
+    Prior,
+    Relaxation,
+    Strict,
+)
+from pde_sym.nn.terms import BiasTerm, FibreTerm
 
 STRICT = Strict()
 
@@ -74,31 +92,57 @@ class SteerableConv2d(RelaxedLayer):
         self.in_type, self.out_type = in_type, out_type
         self.kernel_size, self.setting = kernel_size, relaxation
         self.band: Band = band
-        available = part_names(in_type.gspace, band)[1:]
-
-        self.kernel = KernelTerm(in_type, out_type, kernel_size, band)
+        self.kernel, self.parts = self._kernels()
         if self.kernel.is_empty:
             raise InputError(
                 f"no {kernel_size} x {kernel_size} kernel of {in_type.gspace.name} "
                 f"maps {in_type} to {out_type}; use a larger kernel"
             )
-        self.bias = BiasTerm(out_type, invariant=True)
-        self.parts = nn.ModuleDict()
-        for name in relaxation.kernel_parts(available):
-            part = KernelTerm(in_type, out_type, kernel_size, band, name, zero=True)
-            if not part.is_empty:
-                self.parts[name] = part
+        self.strengths = nn.ParameterDict()
+        held, self.multipliers = relaxation.held, nn.ParameterDict()
+        if isinstance(held, Constrained | Likelihood):
+            self.strengths.update(
+                {n: nn.Parameter(torch.zeros(())) for n in self.parts}
+            )
+        if isinstance(held, Constrained):
+            for name in self.parts:
+                self.multipliers[name] = nn.Parameter(torch.zeros(()), False)
+        keep = relaxation.relax_to
+        self.bias = BiasTerm(out_type)
         is_fibre = relaxation.relaxes_fibre
-        self.fibre_out = FibreTerm(out_type) if is_fibre else None
-        self.fibre_in = FibreTerm(in_type) if is_fibre else None
-        relaxes_bias = relaxation.relaxes_bias
-        self.extra_bias = BiasTerm(out_type, False) if relaxes_bias else None
+        self.fibre_out = FibreTerm(out_type, keep) if is_fibre else None
+        self.fibre_in = FibreTerm(in_type, keep) if is_fibre else None
+        self.extra_bias = BiasTerm(out_type, keep) if relaxation.relaxes_bias else None
         self.position = None
         if relaxation.modes:
             self.position = PositionTerm(
-                in_type.size, relaxation.modes, relaxation.banks
+                in_type,
+                relaxation.modes,
+                relaxation.banks,
+                None if keep == "C1" else keep,
             )
         self._kept: tuple[list[tuple[Tensor, int]], tuple[Tensor, Tensor]] | None = None
+
+    def _kernels(self) -> tuple[KernelTerm, nn.ModuleDict]:
+        """Return the steerable kernels and the parts that may leave the symmetry."""
+        held = self.setting.held
+        names = self.setting.kernel_parts(
+            available_parts(self.in_type.gspace, self.band)[1:]
+        )
+        make = functools.partial(
+            KernelTerm, self.in_type, self.out_type, self.kernel_size, self.band
+        )
+        std = 0.0 if isinstance(held, Penalised | Prior) else 1.0
+        kernel, keep = make(), self.setting.relax_to
+        found = {name: make(name, keep, std) for name in names}
+        found = {name: part for name, part in found.items() if not part.is_empty}
+        if isinstance(held, Free):
+            # All parts together then have the entries of one free kernel.
+            total = kernel.rank + sum(part.rank for part in found.values())
+            for term in (kernel, *found.values()):
+                for weight in term.weights:
+                    weight.data *= math.sqrt(kernel.rank / total)
+        return kernel, nn.ModuleDict(found)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the fields after the layer, ``(B, C_in, x, y) -> (B, C_out, x, y)``.
@@ -128,38 +172,82 @@ class SteerableConv2d(RelaxedLayer):
 
     def effective_kernel(self) -> Tensor:
         """Return K with everything learned in it, shape ``(C_out, C_in, k, k)``."""
-        kernel = self.kernel()
-        if self.fibre_out is not None and self.fibre_in is not None:
-            kernel = self.fibre_out(kernel)
-            kernel = self.fibre_in(kernel.transpose(0, 1)).transpose(0, 1)
-        for part in self.parts.values():
-            kernel = kernel + part()
-        return kernel
+        parts = [(part, self._strength(name)) for name, part in self._parts()]
+        if self.fibre_out is None or self.fibre_in is None:
+            return expand([(self.kernel, None), *parts])
+        kernel = self.fibre_out(self.kernel())
+        kernel = self.fibre_in(kernel.transpose(0, 1)).transpose(0, 1)
+        return kernel + expand(parts) if parts else kernel
+
+    def _parts(self) -> list[tuple[str, KernelTerm]]:
+        return [(n, p) for n, p in self.parts.items() if isinstance(p, KernelTerm)]
+
+    def _strength(self, name: str) -> Tensor | None:
+        if name not in self.strengths:
+            return None
+        strength = self.strengths[name]
+        is_bounded = isinstance(self.setting.held, Likelihood)
+        return strength.tanh() if is_bounded else strength
 
     def relaxation(self) -> Tensor:
         """Return ``||relaxed weights|| / ||other weights||``: 0 iff equivariant."""
-        relaxed = list(self.relaxed_parameters())
-        known = {id(p) for p in relaxed}
-        plain = [p for p in self.parameters() if id(p) not in known]
+        plain = [*self.kernel.parameters(), *self.bias.parameters()]
+        if self.position is not None:
+            plain.append(self.position.mixing)
+        known = {id(p) for p in self.parts.parameters()}
+        known |= {id(p) for p in self.strengths.parameters()}
+        relaxed = [p for p in self.relaxed_parameters() if id(p) not in known]
+        # A part counts as much as its strength lets it.
+        relaxed += [
+            weight if strength is None else strength * weight
+            for name, part in self._parts()
+            for strength in [self._strength(name)]
+            for weight in part.parameters()
+        ]
         return _norm(relaxed, plain) / _norm(plain, plain)
 
     def penalty(self) -> Tensor:
-        """Return the mean square of the weights that relax K, in units of K_0's start.
+        """Return the penalty on what relaxes K; see `Penalised` and `Prior`.
 
-        Isotypic: ``sum_sigma mean(w_sigma^2) / std_init(w_0)^2``. Modulated: the mean
-        squares of alpha, of delta and of the position weights, which have no unit.
+        Weights of kernels are in units of K_0's start. The mean squares of alpha, of
+        delta and of the position weights are added, which have no unit; strengths are
+        penalised in place of the weights that they multiply.
         """
+        held, unit = self.setting.held, self.kernel.init_std**2
         total = self.kernel.weights[0].new_zeros(())
-        for part in self.parts.values():
-            weights = torch.cat([w.flatten() for w in part.parameters()])
-            total = total + weights.square().mean() / self.kernel.init_std**2
+        for name, part in self.parts.items():
+            if name in self.strengths:
+                total = total + self.strengths[name].square()
+                continue
+            factor = held.factors.get(name, 1.0) if isinstance(held, Penalised) else 1.0
+            if isinstance(held, Prior):
+                factor = 1 / (2 * held.relaxed_std**2)
+            total = total + factor * _mean_square(part) / unit
+        if isinstance(held, Prior):
+            equivariant = _mean_square(self.kernel) / unit
+            total = total + equivariant / (2 * held.equivariant_std**2)
         for term in (self.fibre_out, self.fibre_in):
-            weights = [w.flatten() for w in term.parameters()] if term else []
-            if sum(w.numel() for w in weights):
-                total = total + torch.cat(weights).square().mean()
+            if term is not None:
+                total = total + _mean_square(term)
         if self.position is not None:
-            total = total + self.position.weight.square().mean()
+            total = total + _mean_square(self.position.weights)
         return total
+
+    def lagrangian(self) -> Tensor:
+        """Return ``sum_sigma lambda_sigma |gamma_sigma|``; see `Constrained`."""
+        total = self.kernel.weights[0].new_zeros(())
+        for name, multiplier in self.multipliers.items():
+            total = total + multiplier * self.strengths[name].abs()
+        return total
+
+    @torch.no_grad()
+    def after_update(self) -> None:
+        """Move the multipliers towards the constraints; see `Constrained`."""
+        held = self.setting.held
+        if isinstance(held, Constrained):
+            for name, multiplier in self.multipliers.items():
+                excess = self.strengths[name].abs() - multiplier / held.rho
+                multiplier.copy_((multiplier + held.rate * excess).clamp(min=0.0))
 
     def kernel_spectrum(self) -> dict[str, float]:
         """Return ``||K_sigma||^2 / ||K||^2`` of the effective kernel, by part."""
@@ -187,13 +275,15 @@ class SteerableConv2d(RelaxedLayer):
         for term in terms:
             if term is not None:
                 yield from term.parameters()
+        yield from self.strengths.parameters()
         if self.position is not None:
-            yield self.position.weight
+            yield from self.position.weights
 
     def parameters_per_part(self) -> dict[str, int]:
         terms: dict[str, list[nn.Module | None]] = {
             TRIVIAL: [self.kernel, self.bias],
             **{name: [part] for name, part in self.parts.items()},
+            "strength": [self.strengths],
             "fibre": [self.fibre_in, self.fibre_out],
             "bias": [self.extra_bias],
             "position": [self.position],
@@ -243,7 +333,13 @@ def _is_current(kept: list[tuple[Tensor, int]], weights: list[nn.Parameter]) -> 
     )
 
 
-def _norm(weights: list[nn.Parameter], like: list[nn.Parameter]) -> Tensor:
+def _norm(weights: Sequence[Tensor], like: Sequence[Tensor]) -> Tensor:
     """Return the joint 2-norm; its slope at zero is zero, not infinite."""
     flat = [w.flatten() for w in weights if w.numel()]
     return torch.linalg.vector_norm(torch.cat(flat or [like[0].new_zeros(1)]))
+
+
+def _mean_square(term: nn.Module) -> Tensor:
+    """Return the mean square of the parameters of a term, 0 without any."""
+    weights = torch.cat([w.flatten() for w in term.parameters()])
+    return weights.square().sum() / max(1, len(weights))

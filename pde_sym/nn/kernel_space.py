@@ -1,24 +1,21 @@
-"""The space of k x k kernels, split by irreducible representation.
+"""Kernels split into their isotypic parts, one per irrep of the group.
 
-A kernel maps offsets o to matrices K(o). The group acts on it by
+A kernel maps offsets to matrices, ``K(o)`` of shape ``(size_out, size_in)``. The group
+acts by ``(g.K)(o) = rho_out(g) K(g^-1 o) rho_in(g)^-1``, and part sigma is the image of
 
-    (g . K)(o) = rho_out(g) K(M(g)^-1 o) rho_in(g)^-1,
+    P_sigma = d_sigma / (c_sigma |G|) sum_g chi_sigma(g) g,   c = 2 for complex type.
 
-and the space of all kernels is the orthogonal sum of its isotypic parts, one per
-real irrep sigma, each the image of the projector
-
-    P_sigma = d_sigma / (c_sigma |G|) sum_g chi_sigma(g) g,
-
-c = 2 for irreps of complex type, else 1. The trivial part holds exactly the
-steerable kernels. Bases come from small blocks: a pair of irreps out of rho_out and
-rho_in times a set of offsets that the group maps to itself.
+The trivial part holds the steerable kernels. A subgroup H that is to be kept takes the
+image of its own mean from every part: the kernels of part sigma that are steerable
+under H. All is built in float64 from small blocks: a pair of irreps out of rho_out and
+rho_in times a set of offsets that the group maps to itself. For SO(2) and O(2) the
+sums go over 32 turns, which are exact for the momenta that kernels hold.
 """
 
 import functools
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,12 +23,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pde_sym.errors import InputError
+from pde_sym.nn import kernel_cache
 from pde_sym.nn._escnn import GSpace, Representation
-from pde_sym.nn.field_types import element_matrix, is_exact_on_grid, iter_irreps
+from pde_sym.nn.field_types import (
+    CONTINUOUS_ORDER,
+    Irrep,
+    element_matrix,
+    elements_of,
+    irrep_blocks,
+    is_continuous,
+    is_exact_on_grid,
+    subgroup_indices,
+)
+from pde_sym.nn.offsets import OffsetBlock, pixel_orbits, ring_harmonics
 
 Array = NDArray[np.float64]
 Band = Literal["auto", "full", "rings"]
 """Which kernels: all of them, rings times harmonics, or the first where exact."""
+_Resolved = Literal["full", "rings"]
 
 TRIVIAL = "trivial"
 COMPLEMENT = "complement"
@@ -42,24 +51,25 @@ _RANK_CUT = 1e-6
 
 
 @dataclass(frozen=True)
-class _Part:
-    """An irrep sigma with its weights ``d / (c |G|) chi(g)``."""
+class Part:
+    """An irrep sigma with its angular momentum and its weights ``d / (c |G|) chi``."""
 
     name: str
+    momentum: float
     weights: Array
 
 
 @functools.cache
-def _parts(space: GSpace) -> tuple[_Part, ...]:
-    """Return the irreps, the trivial one first, named as in pde_sym.symmetry."""
-    group = space.fibergroup
-    matrices = [element_matrix(space, g) for g in group.elements]
+def isotypic_parts(space: GSpace) -> tuple[Part, ...]:
+    """Return the irreps, the trivial one first, named as in pde_sym.groups."""
+    elements = elements_of(space)
+    matrices = [element_matrix(space, g) for g in elements]
     is_flip = [np.linalg.det(m) < 0 for m in matrices]
     num_turns = is_flip.count(False)
     parts = {}
-    for irrep in group.irreps():
+    for irrep in _irreps(space):
         momentum = irrep.attributes["frequency"] % num_turns
-        flips = [irrep(g) for g, f in zip(group.elements, is_flip, strict=True) if f]
+        flips = [irrep(g) for g, f in zip(elements, is_flip, strict=True) if f]
         # escnn lists the flip y -> -y first among the flips.
         is_odd = bool(flips) and irrep.size == 1 and flips[0][0, 0] < 0
         name = (
@@ -67,12 +77,23 @@ def _parts(space: GSpace) -> tuple[_Part, ...]:
         ) + ("'" if is_odd else "")
         name = "pseudoscalar" if name == f"{TRIVIAL}'" else name
         scale = irrep.size / (2 if irrep.type == "C" else 1) / len(matrices)
-        characters = np.array([np.trace(irrep(g)) for g in group.elements])
-        parts[momentum, is_odd] = _Part(name, scale * characters)
+        characters = np.array([np.trace(irrep(g)) for g in elements])
+        parts[momentum, is_odd] = Part(name, momentum, scale * characters)
     return tuple(parts[key] for key in sorted(parts))
 
 
-def resolve_band(space: GSpace, band: Band) -> Literal["full", "rings"]:
+def _irreps(space: GSpace) -> list[Irrep]:
+    """Return the irreps of a finite group, or those that 32 turns tell apart."""
+    group = space.fibergroup
+    if not is_continuous(space):
+        return group.irreps()
+    momenta = range(CONTINUOUS_ORDER // 2)
+    if not any(np.linalg.det(element_matrix(space, g)) < 0 for g in elements_of(space)):
+        return [group.irrep(k) for k in momenta]
+    return [group.irrep(0, 0), *(group.irrep(1, k) for k in momenta)]
+
+
+def resolve_band(space: GSpace, band: Band) -> _Resolved:
     """Return the band that ``auto`` stands for: full where the grid allows it.
 
     Raises
@@ -93,8 +114,15 @@ def resolve_band(space: GSpace, band: Band) -> Literal["full", "rings"]:
 
 def part_names(space: GSpace, band: Band = "auto") -> tuple[str, ...]:
     """Return the names of the parts, the trivial one first."""
-    names = tuple(part.name for part in _parts(space))
-    return names if resolve_band(space, band) == "full" else (*names, COMPLEMENT)
+    return tuple(part.name for part in available_parts(space, band))
+
+
+def available_parts(space: GSpace, band: Band = "auto") -> tuple[Part, ...]:
+    """Return the parts of kernels; what is outside the rings has no momentum."""
+    parts = isotypic_parts(space)
+    if resolve_band(space, band) == "full":
+        return parts
+    return (*parts, Part(COMPLEMENT, math.inf, np.zeros(0)))
 
 
 def kernel_basis(
@@ -104,6 +132,7 @@ def kernel_basis(
     kernel_size: int,
     band: Band = "auto",
     parts: tuple[str, ...] | None = None,
+    keep: str | None = None,
 ) -> dict[str, Tensor]:
     """Return an orthonormal float64 basis of each isotypic part.
 
@@ -120,6 +149,8 @@ def kernel_basis(
         harmonics, with the rest as the part ``complement``.
     parts
         Names to build, all by default; the trivial part is always among them.
+    keep
+        A subgroup under which all parts stay steerable; see `subgroup_indices`.
 
     Returns
     -------
@@ -130,44 +161,30 @@ def kernel_basis(
     Raises
     ------
     InputError
-        For an even kernel, a band the group does not have or an unknown part.
+        For an even kernel, a band or subgroup the group does not have, or an unknown
+        part.
     """
-    resolved = resolve_band(space, band)
-    check_kernel_size(kernel_size)
     known = part_names(space, band)
     wanted = known if parts is None else (TRIVIAL, *parts)
     for name in wanted:
         if name not in known:
             raise InputError(f"part {name!r}: {space.name} has {', '.join(known)}")
-    return {
-        name: _basis(rho_in, rho_out, space, kernel_size, resolved, name)
-        for name in dict.fromkeys(wanted)
-    }
+    pairs = irrep_bases(rho_in, rho_out, space, kernel_size, band, keep)
+    outs, intos = irrep_blocks(rho_out), irrep_blocks(rho_in)
+    shape = (-1, rho_out.size, rho_in.size, kernel_size, kernel_size)
+    pieces: dict[str, list[Array]] = {name: [] for name in wanted}
+    for (o, i), pair in pairs.items():
+        columns = outs[o].columns, intos[i].columns
+        for name, some in pieces.items():
+            full = np.einsum("amo,bni,roixy->mnrabxy", *columns, pair[name])
+            some.append(full.reshape(shape))
+    return {n: torch.from_numpy(np.concatenate(p)) for n, p in pieces.items()}
 
 
 def check_kernel_size(kernel_size: int) -> None:
     """Raise `InputError` unless the kernel has a centre."""
     if kernel_size < 1 or kernel_size % 2 == 0:
         raise InputError(f"kernel_size must be odd and positive, got {kernel_size}")
-
-
-@functools.cache
-def _basis(
-    rho_in: Representation,
-    rho_out: Representation,
-    space: GSpace,
-    kernel_size: int,
-    band: Literal["full", "rings"],
-    name: str,
-) -> Tensor:
-    pieces = []
-    for psi_out, rows in iter_irreps(rho_out):
-        for psi_in, columns in iter_irreps(rho_in):
-            small = _pair_parts(space, psi_in, psi_out, kernel_size, band)[name]
-            pieces.append(
-                np.einsum("ao,bi,roixy->rabxy", rows, columns, small, optimize=True)
-            )
-    return torch.from_numpy(np.concatenate(pieces))
 
 
 def part_energies(
@@ -179,50 +196,108 @@ def part_energies(
 ) -> dict[str, float]:
     """Return ``||K_sigma||^2`` of kernels ``(n, o, i, k, k)``, summed over n."""
     size = kernels.shape[-1]
-    check_kernel_size(size)
     values = kernels.detach().to("cpu", torch.float64).numpy()
     energies = dict.fromkeys(part_names(space, band), 0.0)
-    for psi_out, rows in iter_irreps(rho_out):
-        for psi_in, columns in iter_irreps(rho_in):
-            block = np.einsum(
-                "ao,bi,nabxy->noixy", rows, columns, values, optimize=True
-            ).reshape(len(values), -1)
-            resolved = resolve_band(space, band)
-            pair = _pair_parts(space, psi_in, psi_out, size, resolved)
-            for name, basis in pair.items():
-                shares = block @ basis.reshape(len(basis), block.shape[1]).T
-                energies[name] += float(np.sum(shares**2))
+    outs, intos = irrep_blocks(rho_out), irrep_blocks(rho_in)
+    for (o, i), pair in irrep_bases(rho_in, rho_out, space, size, band).items():
+        columns = outs[o].columns, intos[i].columns
+        block = np.einsum("amo,bni,zabxy->zmnoixy", *columns, values, optimize=True)
+        rows = block.reshape(-1, math.prod(block.shape[3:]))
+        for name, basis in pair.items():
+            shares = rows @ basis.reshape(len(basis), rows.shape[1]).T
+            energies[name] += float(np.sum(shares**2))
     return energies
 
 
 @functools.cache
-def _pair_parts(
+def irrep_bases(
+    rho_in: Representation,
+    rho_out: Representation,
     space: GSpace,
-    psi_in: Any,
-    psi_out: Any,
     kernel_size: int,
-    band: Literal["full", "rings"],
+    band: Band = "auto",
+    keep: str | None = None,
+) -> kernel_cache.Pairs:
+    """Return the bases ``(dim, d_out, d_in, k, k)`` by part, per pair of irreps.
+
+    Pairs are named by the places of their irreps in `irrep_blocks`, out before in.
+    They are kept on disk, so that a process need not build them again. See
+    `kernel_basis` for arguments and errors.
+    """
+    check_kernel_size(kernel_size)
+    resolved, elements = resolve_band(space, band), elements_of(space)
+    matrices = np.array([element_matrix(space, g) for g in elements])
+    kept = subgroup_indices(space, keep) if keep else [_identity(matrices)]
+    outer, inner = (
+        [np.array([block.irrep(g) for g in elements]) for block in irrep_blocks(rho)]
+        for rho in (rho_out, rho_in)
+    )
+    names = [part.name for part in isotypic_parts(space)]
+    question = kernel_cache.key(
+        f"{resolved} {kernel_size} {kept} {names} {len(outer)}",
+        matrices,
+        *outer,
+        *inner,
+    )
+    known = kernel_cache.load(question)
+    if known is not None:
+        return known
+    pairs = {
+        (o, i): _build(space, kernel_size, resolved, out, into, kept)
+        for o, out in enumerate(outer)
+        for i, into in enumerate(inner)
+    }
+    if resolved == "rings":
+        for (o, i), bases in pairs.items():
+            pairs[o, i] = _orthogonalise(bases)
+            pairs[o, i][COMPLEMENT] = _complement(
+                pairs[o, i], outer[o], inner[i], matrices, kept
+            )
+    kernel_cache.save(question, pairs)
+    return pairs
+
+
+def _identity(matrices: Array) -> int:
+    return int(np.abs(matrices - np.eye(2)).sum((1, 2)).argmin())
+
+
+def _build(
+    space: GSpace,
+    kernel_size: int,
+    band: _Resolved,
+    outer: Array,
+    inner: Array,
+    kept: list[int],
 ) -> dict[str, Array]:
-    """Return bases ``(dim, d_out, d_in, k, k)`` for one pair of irreps."""
-    elements = space.fibergroup.elements
-    outer = np.array([psi_out(g) for g in elements])
-    inner = np.array([psi_in(g) for g in elements])
-    dims = (psi_out.size, psi_in.size)
-    found: dict[str, list[Array]] = {part.name: [] for part in _parts(space)}
+    dims = (outer.shape[1], inner.shape[1])
+    parts = isotypic_parts(space)
+    found: dict[str, list[Array]] = {part.name: [] for part in parts}
+    numbers = np.sum([k * part.weights for k, part in enumerate(parts, 1)], axis=0)
     for block in _blocks(space, kernel_size, band):
         n = block.actions.shape[1]
-        matrices = np.einsum("gac,gbd,gmn->gabmcdn", outer, inner, block.actions)
-        matrices = matrices.reshape(len(elements), -1, math.prod(dims) * n)
-        for part in _parts(space):
-            values, vectors = np.linalg.eigh(np.tensordot(part.weights, matrices, 1))
-            image = vectors[:, values > 0.5].T.reshape(-1, *dims, n)
+        actions = np.einsum("gac,gbd,gmn->gabmcdn", outer, inner, block.actions)
+        actions = actions.reshape(len(outer), -1, math.prod(dims) * n)
+        # The projectors are orthogonal, so that one matrix with another eigenvalue for
+        # each tells them apart; the mean over a subgroup commutes with all of them.
+        together = np.tensordot(numbers, actions, 1) @ actions[kept].mean(0)
+        values, vectors = np.linalg.eigh((together + together.T) / 2)
+        for number, part in enumerate(parts, 1):
+            image = vectors[:, np.rint(values) == number].T.reshape(-1, *dims, n)
             found[part.name].append(np.einsum("roin,nxy->roixy", image, block.samples))
-    bases = {name: np.concatenate(pieces) for name, pieces in found.items()}
-    return bases if band == "full" else _orthogonalise(bases)
+    return {name: np.concatenate(pieces) for name, pieces in found.items()}
+
+
+@functools.cache
+def _blocks(
+    space: GSpace, kernel_size: int, band: _Resolved
+) -> tuple[OffsetBlock, ...]:
+    matrices = [element_matrix(space, g) for g in elements_of(space)]
+    make = pixel_orbits if band == "full" else ring_harmonics
+    return tuple(make(matrices, kernel_size))
 
 
 def _orthogonalise(bases: dict[str, Array]) -> dict[str, Array]:
-    """Return orthonormal bases, each orthogonal to those before, and the rest."""
+    """Return orthonormal bases, each orthogonal to those before."""
     shape = next(iter(bases.values())).shape[1:]
     size = math.prod(shape)
     taken = np.zeros((0, size))
@@ -234,87 +309,38 @@ def _orthogonalise(bases: dict[str, Array]) -> dict[str, Array]:
         new = vectors[values > _RANK_CUT]
         result[name] = new.reshape(-1, *shape)
         taken = np.concatenate([taken, new])
-    _, _, vectors = np.linalg.svd(taken, full_matrices=True)
-    result[COMPLEMENT] = vectors[len(taken) :].reshape(-1, *shape)
     return result
 
 
-@dataclass(frozen=True)
-class _Block:
-    """Functions of the offset that the group mixes among themselves.
+def _complement(
+    bases: dict[str, Array],
+    outer: Array,
+    inner: Array,
+    matrices: Array,
+    kept: list[int],
+) -> Array:
+    """Return the kernels outside the bands that the kept subgroup leaves alone.
 
-    Parameters
-    ----------
-    actions
-        Their orthogonal matrices, shape ``(|G|, n, n)``.
-    samples
-        Their values on the offsets, shape ``(n, k, k)``.
+    None are left when the subgroup does not map the grid onto itself.
     """
-
-    actions: Array
-    samples: Array
-
-
-@functools.cache
-def _blocks(
-    space: GSpace, kernel_size: int, band: Literal["full", "rings"]
-) -> tuple[_Block, ...]:
-    matrices = [element_matrix(space, g) for g in space.fibergroup.elements]
-    make = _pixel_orbits if band == "full" else _ring_harmonics
-    return tuple(make(matrices, kernel_size))
-
-
-def _pixel_orbits(matrices: list[Array], kernel_size: int) -> Iterator[_Block]:
-    """Yield one block per orbit of offsets, permuted by the group."""
-    half = kernel_size // 2
-    left = {(a, b) for a in range(-half, half + 1) for b in range(-half, half + 1)}
-    while left:
-        start = np.array(min(left))
-        moved = [tuple(np.rint(m @ start).astype(int).tolist()) for m in matrices]
-        orbit = sorted(set(moved))
-        left -= set(orbit)
-        place = {offset: i for i, offset in enumerate(orbit)}
-        actions = np.zeros((len(matrices), len(orbit), len(orbit)))
-        samples = np.zeros((len(orbit), kernel_size, kernel_size))
-        for (a, b), i in place.items():
-            samples[i, a + half, b + half] = 1.0
-            for action, matrix in zip(actions, matrices, strict=True):
-                image = np.rint(matrix @ (a, b)).astype(int)
-                action[place[tuple(image.tolist())], i] = 1.0
-        yield _Block(actions, samples)
-
-
-def _ring_harmonics(matrices: list[Array], kernel_size: int) -> Iterator[_Block]:
-    """Yield ``exp(-(|o| - r)^2 / 2 s^2) (cos m theta, sin m theta)`` per r and m.
-
-    Widths and the highest m per ring are those of escnn: harmonics that the grid
-    cannot tell apart stay out.
-    """
-    half = kernel_size // 2
-    x, y = np.meshgrid(*2 * [np.arange(-half, half + 1.0)], indexing="ij")
-    radius = np.hypot(x, y)
-    # The centre has no angle: harmonics with m > 0 vanish there (and 0^0 = 1).
-    unit = (x + 1j * y) / np.where(radius == 0, 1.0, radius)
-    for ring in range(half + 1):
-        width = 0.005 if ring == 0 else 0.4 if ring == half else 0.6
-        profile = np.exp(-((radius - ring) ** 2) / (2 * width**2))
-        for m in range(_highest_harmonic(ring, half) + 1):
-            wave = profile * unit**m
-            samples = np.stack([wave.real, wave.imag])[: 1 if m == 0 else 2]
-            actions = np.stack([_turn_harmonic(matrix, m) for matrix in matrices])
-            yield _Block(actions, samples)
-
-
-def _highest_harmonic(ring: int, last: int) -> int:
-    if ring == 0:
-        return 0
-    return 2 if ring == last else 2 * ring - (ring + 1) % 2
-
-
-def _turn_harmonic(matrix: Array, m: int) -> Array:
-    """Return how M acts on the coefficients of ``cos m theta, sin m theta``."""
-    if m == 0:
-        return np.eye(1)
-    turn = complex(matrix[0, 0], matrix[1, 0]) ** m
-    sign = np.sign(np.linalg.det(matrix))
-    return np.array([[turn.real, -turn.imag * sign], [turn.imag, turn.real * sign]])
+    shape = next(iter(bases.values())).shape[1:]
+    size, kernel_size = math.prod(shape), shape[-1]
+    moving = matrices[kept]
+    if not np.array_equal(moving, np.rint(moving)):
+        return np.zeros((0, *shape))
+    projector = np.zeros((*shape, *shape))
+    for block in pixel_orbits(list(moving), kernel_size):
+        projector += np.einsum(
+            "goc,gid,gmn,mxy,nzw->oixycdzw",
+            outer[kept],
+            inner[kept],
+            block.actions,
+            block.samples,
+            block.samples,
+            optimize=True,
+        )
+    taken = np.concatenate([b.reshape(len(b), size) for b in bases.values()])
+    outside = np.eye(size) - taken.T @ taken
+    mean = outside @ projector.reshape(size, size) @ outside / len(kept)
+    values, vectors = np.linalg.eigh((mean + mean.T) / 2)
+    return vectors[:, values > 0.5].T.reshape(-1, *shape)

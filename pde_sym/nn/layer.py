@@ -39,6 +39,10 @@ class RelaxedLayer(nn.Module, ABC):
             return next(self.parameters()).new_zeros(())
         return torch.cat(weights).square().mean()
 
+    def lagrangian(self) -> Tensor:
+        """Return what the layer's own multipliers add to the loss: nothing."""
+        return next(self.parameters()).new_zeros(())
+
     def after_update(self) -> None:
         """Do what the layer asks for after each step of the optimiser: nothing."""
 

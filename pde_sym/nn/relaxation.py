@@ -1,18 +1,108 @@
 """How far a layer may leave its symmetry: values that a steerable layer reads."""
 
-from pydantic import NonNegativeInt, PositiveInt
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from pde_sym.config import Frozen
 from pde_sym.errors import InputError
+from pde_sym.nn.kernel_space import Part
 
 DEFAULT_BANKS = 8
+
+
+class Penalised(Frozen):
+    """Weights that start at zero and are penalised by ``mean(w_sigma^2)``.
+
+    Parameters
+    ----------
+    factors
+        Weight of single parts in the penalty, 1 unless listed.
+    """
+
+    kind: Literal["penalised"] = "penalised"
+    factors: dict[str, NonNegativeFloat] = Field(default_factory=dict)
+
+
+class Prior(Frozen):
+    """Gaussian priors on all weights (Finzi et al. 2021, Residual Pathway Priors).
+
+    The penalty is ``mean(w_0^2) / 2 s_0^2 + sum_sigma mean(w_sigma^2) / 2 s^2``, in
+    units of He's standard deviation.
+
+    Parameters
+    ----------
+    equivariant_std
+        s_0 of the steerable weights.
+    relaxed_std
+        s of the others.
+    """
+
+    kind: Literal["prior"] = "prior"
+    equivariant_std: PositiveFloat = 1.0
+    relaxed_std: PositiveFloat = 0.1
+
+
+class Constrained(Frozen):
+    """``gamma_sigma K_sigma`` with multipliers that drive gamma to a slack.
+
+    ``min max loss + sum lambda (|gamma| - u) + rho |u|^2 / 2``: the slack is
+    ``u = lambda / rho`` and lambda follows ``[lambda + rate (|gamma| - u)]_+`` after
+    each update (Manolache, Chamon and Niepert 2025, Learning (Approximately)
+    Equivariant Networks via Constrained Optimization). gamma starts at 0 and the
+    weights as He proposes.
+
+    Parameters
+    ----------
+    rate
+        Step of the multipliers.
+    rho
+        Price of the slack.
+    """
+
+    kind: Literal["constrained"] = "constrained"
+    rate: PositiveFloat = 1e-2
+    rho: PositiveFloat = 1.0
+
+
+class Likelihood(Frozen):
+    """``lambda_sigma K_sigma``, the Fourier coefficients of a likelihood on the group.
+
+    ``K = int lambda(g) g.K' dg`` takes part sigma of a free kernel K' times lambda's
+    coefficient (Veefkind and Cesa 2024, A Probabilistic Approach to Learning the Degree
+    of Equivariance in Steerable CNNs, section 4); ``|lambda_sigma| <= 1``, here a tanh,
+    and 0 at the start: the uniform likelihood.
+    """
+
+    kind: Literal["likelihood"] = "likelihood"
+
+
+class Free(Frozen):
+    """All weights start as those of a free convolution with He's entries."""
+
+    kind: Literal["free"] = "free"
+
+
+Hold = Annotated[
+    Penalised | Prior | Constrained | Likelihood | Free, Field(discriminator="kind")
+]
+"""How the parts of a kernel are held, told apart by ``kind``."""
 
 
 class Relaxation(Frozen):
     """What a layer may learn beside its steerable kernel; all of it zero at the start.
 
-    Subclasses answer three questions and inherit the answer "nothing".
+    Subclasses answer the questions below and inherit the answer "nothing".
+
+    Parameters
+    ----------
+    relax_to
+        The subgroup under which everything stays exact: ``C2``, ``D1``, ``D1@90``
+        (the flip x -> -x), ..; ``C1`` keeps nothing.
     """
+
+    relax_to: str = "C1"
 
     @property
     def relaxes_fibre(self) -> bool:
@@ -35,26 +125,20 @@ class Relaxation(Frozen):
         return 0
 
     @property
-    def learned_parts(self) -> tuple[str, ...] | None:
-        """Names of the kernel parts that are learned; None means all."""
-        return ()
+    def held(self) -> Hold:
+        """How the kernel parts are held."""
+        return Penalised()
 
-    def kernel_parts(self, available: tuple[str, ...]) -> tuple[str, ...]:
-        """Return which of the `available` non-trivial kernel parts are learned.
+    def kernel_parts(self, available: tuple[Part, ...]) -> tuple[str, ...]:
+        """Return the names of those `available` non-trivial parts that are learned.
 
         Raises
         ------
         InputError
             When a part is asked for that is not available.
         """
-        if self.learned_parts is None:
-            return available
-        for name in self.learned_parts:
-            if name not in available:
-                raise InputError(
-                    f"part {name!r}: expected some of {', '.join(available) or 'none'}"
-                )
-        return tuple(dict.fromkeys(self.learned_parts))
+        del available
+        return ()
 
 
 class Strict(Relaxation):
@@ -98,6 +182,12 @@ class Isotypic(Relaxation):
     ----------
     parts
         Names of the parts to learn; None means all that are not trivial.
+    cutoff
+        Learn only parts up to this angular momentum: the soft projection of Tunable
+        Soft Equivariance (2026, arXiv 2603.26657), for which a rotation's generator
+        has the norm of the momentum. None means all.
+    hold
+        How they are held.
     position_modes
         Highest Fourier mode of the factors in position, as in `Modulated`.
     position_banks
@@ -105,6 +195,8 @@ class Isotypic(Relaxation):
     """
 
     parts: tuple[str, ...] | None = None
+    cutoff: NonNegativeInt | None = None
+    hold: Hold = Penalised()
     position_modes: NonNegativeInt = 0
     position_banks: PositiveInt = DEFAULT_BANKS
 
@@ -121,5 +213,17 @@ class Isotypic(Relaxation):
         return self.position_banks
 
     @property
-    def learned_parts(self) -> tuple[str, ...] | None:
-        return self.parts
+    def held(self) -> Hold:
+        return self.hold
+
+    def kernel_parts(self, available: tuple[Part, ...]) -> tuple[str, ...]:
+        momenta = {part.name: part.momentum for part in available}
+        wanted = tuple(momenta) if self.parts is None else self.parts
+        listed = self.hold.factors if isinstance(self.hold, Penalised) else {}
+        for name in (*wanted, *listed):
+            if name not in momenta:
+                raise InputError(
+                    f"part {name!r}: expected some of {', '.join(momenta) or 'none'}"
+                )
+        highest = math.inf if self.cutoff is None else self.cutoff
+        return tuple(n for n in dict.fromkeys(wanted) if momenta[n] <= highest)

@@ -13,7 +13,7 @@ from pde_sym.nn.conv import SteerableConv2d
 from pde_sym.nn.families.base import ConvolutionalFamily, Task
 from pde_sym.nn.families.lines import line_network
 from pde_sym.nn.field_types import field_type, gspace, regular_type
-from pde_sym.nn.kernel_space import Band, part_names, resolve_band
+from pde_sym.nn.kernel_space import Band, available_parts, resolve_band
 from pde_sym.nn.relaxation import DEFAULT_BANKS, Isotypic, Modulated, Relaxation, Strict
 
 AUTO_POSITION_MODES = 8
@@ -127,7 +127,7 @@ class IsotypicConfig(SteerableFamily):
 
     @model_validator(mode="after")
     def _parts_exist(self) -> Self:
-        available = part_names(gspace(self.group), self.band)[1:]
+        available = available_parts(gspace(self.group), self.band)[1:]
         Isotypic(parts=self.parts).kernel_parts(available)
         return self
 

@@ -144,7 +144,7 @@ class KernelTerm(Term):
         """Return ``w B`` for each pair of irreps, ``(fields, copies, d_o d_i k^2)``."""
         how = self._blocks[o, i]
         if how.place is None:
-            return len(how.pairs) * [None]
+            return [None for _ in how.pairs]
         weight, start = self.weights[how.place].flatten(0, 1), 0
         pieces: list[Tensor | None] = []
         for (m, n), name in how.pairs:

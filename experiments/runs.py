@@ -105,6 +105,7 @@ def task_of(dataset: TrajectoryDataset, system: System) -> Task:
         num_axes=0 if is_body else grid.num_axes,
         boost=BOOST_SPEED * dataset.dt / grid.lengths[0] if is_kdv else None,
         breaks_boosts=is_kdv and KdVProperty.GALILEI not in system.properties,
+        breaks_scaling=is_kdv and KdVProperty.SCALING not in system.properties,
     )
 
 

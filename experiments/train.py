@@ -137,7 +137,7 @@ def training_data(folder: Path, training: TrainConfig) -> TrajectoryDataset:
     return TrajectoryDataset(
         folder,
         "train",
-        window=training.unroll + 1,
+        window=training.window,
         num_trajectories=training.trajectories,
         subset_seed=training.seed,
     )

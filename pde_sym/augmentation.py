@@ -120,6 +120,10 @@ class Augmentation(Frozen):
     def check(self, task: Task) -> None:
         """Raise `InputError` when the fields of `task` cannot be changed this way."""
 
+    def frames(self, window: int) -> int:
+        """Return the stored frames that a window of so many is made of."""
+        return window
+
     @abstractmethod
     def __call__(
         self,
@@ -128,7 +132,10 @@ class Augmentation(Frozen):
         task: Task,
         rng: np.random.Generator,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return changed ``(B, frames, C, *points)`` and ``(B, C_given, *points)``."""
+        """Return changed ``(B, window, C, *points)`` and ``(B, C_given, *points)``.
+
+        The windows that go in have `frames` of them.
+        """
 
 
 class GroupAugmentation(Motions, Augmentation):
@@ -149,10 +156,6 @@ class GroupAugmentation(Motions, Augmentation):
         if given is None or task.given is None:
             return moved, given
         return moved, move(elements, given, task.given, axes)
-
-
-AnyAugmentation = GroupAugmentation
-"""Any augmentation, told apart by ``kind``."""
 
 
 class EquivariancePenalty(Motions):

@@ -10,22 +10,44 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag
 from torch import Tensor, nn
 
-from pde_sym.augmentation import AnyAugmentation, EquivariancePenalty, Purpose, draws
+from pde_sym.augmentation import (
+    Augmentation,
+    EquivariancePenalty,
+    GroupAugmentation,
+    Purpose,
+    draws,
+)
 from pde_sym.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
 from pde_sym.config import Frozen
 from pde_sym.errors import DataError, InputError, SimulationError
+from pde_sym.lie_point import LiePointAugmentation
 from pde_sym.metrics import vrmse
 from pde_sym.nn import Task, relaxed_layers, split_parameters
 from pde_sym.nn.surrogate import Surrogate
 from pde_sym.simulate import rollout
 from pde_sym.store import files
+
+
+def _kind_of(augmentation: Any) -> Any:
+    """Return the kind of settings, which is group unless they say another."""
+    if isinstance(augmentation, dict):
+        return augmentation.get("kind", "group")
+    return getattr(augmentation, "kind", None)
+
+
+AnyAugmentation = Annotated[
+    Annotated[GroupAugmentation, Tag("group")]
+    | Annotated[LiePointAugmentation, Tag("lie_point")],
+    Discriminator(_kind_of),
+]
+"""Any augmentation, told apart by ``kind``."""
 
 KEPT_CHECKPOINTS = 2
 LOG_EVERY = 20
@@ -76,6 +98,12 @@ class TrainConfig(Frozen):
             where = "training.equivariance_penalty"
             _check_motions(where, self.equivariance_penalty, task)
 
+    @property
+    def window(self) -> int:
+        """Stored frames that an update is made of."""
+        frames = self.unroll + 1
+        return self.augmentation.frames(frames) if self.augmentation else frames
+
     def rate(self, update: int) -> float:
         """Return the learning rate of an update: warm-up over 5 %, then a cosine."""
         warm = max(1, self.updates // 20)
@@ -86,7 +114,7 @@ class TrainConfig(Frozen):
 
 
 def _check_motions(
-    where: str, motions: AnyAugmentation | EquivariancePenalty, task: Task
+    where: str, motions: Augmentation | EquivariancePenalty, task: Task
 ) -> None:
     try:
         motions.check(task)

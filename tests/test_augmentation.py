@@ -313,9 +313,9 @@ def test_augmentation_and_charges_are_chosen_by_words(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["--augment", "D8"], r"training.augmentation.group: .*'D4'.*\(got 'D8'\)"),
-        (["--augment", "spin"], "training.augmentation.kind: .*'group'"),
-        (["--set", "training.augmentation.angle=3"], "augmentation.angle: Extra"),
+        (["--augment", "D8"], r"augmentation.group.group: .*'D4'.*\(got 'D8'\)"),
+        (["--augment", "spin"], "training.augmentation: .*'group', 'lie_point'"),
+        (["--set", "training.augmentation.angle=3"], "augmentation.group.angle: Extra"),
         (["--set", "training.equivariance_penalty.weight=-1"], "weight: .*greater"),
         (["--set", "training.penalty.weight=1"], "training.penalty: "),
         (["--set", "training.seed.x.y=1", "--seed", "3"], "seed: expected a table"),

@@ -40,8 +40,9 @@ class Task(Frozen):
     boost
         Part of the box by which a mean of 1 moves the state in one step, ``6 dt / L``
         for KdV; None for systems without Galilei boosts.
-    breaks_boosts
-        Whether the equation, unlike the intact one, is not invariant under boosts.
+    breaks_boosts, breaks_scaling
+        Whether the equation, unlike KdV's intact one, is not invariant under boosts, or
+        under ``(x, t, u) -> (s x, s^3 t, u / s^2)``.
     """
 
     state: FieldSpec
@@ -51,6 +52,7 @@ class Task(Frozen):
     num_axes: int = Field(default=2, ge=0, le=2)
     boost: float | None = None
     breaks_boosts: bool = False
+    breaks_scaling: bool = False
 
     @model_validator(mode="after")
     def _has_state_and_distinct_names(self) -> Self:

@@ -33,7 +33,8 @@ SPEC = FieldSpec.of(
     Field(name="q", rank=Rank.VECTOR, components=2),
 )
 ON_GRID = {"C1": "C1", "C2": "C2", "C4": "C4", "D1": "D1", "D2": "D2", "D4": "D4",
-           "C8": "C4", "D8": "D4", "C3": "C1", "D3": "D1", "C6": "C2"}  # fmt: skip
+           "C8": "C4", "D8": "D4", "C3": "C1", "D3": "D1", "C6": "C2",
+           "SO2": "C4", "O2": "D4"}  # fmt: skip
 SHIFT = GroupElement(shift=(2 / 9, 5 / 9))
 RELAXATIONS = [Strict(), Modulated(position_modes=1), Isotypic(position_modes=1)]
 

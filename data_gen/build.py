@@ -44,6 +44,7 @@ def build(
     counts: dict[Split, int],
     folder: Path,
     finished: Callable[[int], object] = int,
+    device: str = "cpu",
 ) -> Manifest:
     """Make the data set of `recipe` in `folder`, or what is missing of it.
 
@@ -60,6 +61,8 @@ def build(
         The data set.
     finished
         Called with the number of trajectories of each shard that is there.
+    device
+        Where trajectories are simulated; the bytes of another one differ by rounding.
 
     Raises
     ------
@@ -86,7 +89,7 @@ def build(
         write_manifest(folder, manifest)
         _clean(folder)
         for piece in missing:
-            manifest = _make(recipe, piece, folder, manifest)
+            manifest = _make(recipe, piece, folder, manifest, device)
             finished(piece.number)
         return _finish(folder, manifest)
 
@@ -192,9 +195,12 @@ def _clean(folder: Path) -> None:
         remove_temporaries(folder / "data" / split)
 
 
-def _make(recipe: Recipe, piece: Piece, folder: Path, manifest: Manifest) -> Manifest:
+def _make(
+    recipe: Recipe, piece: Piece, folder: Path, manifest: Manifest, device: str
+) -> Manifest:
     """Simulate and write one shard, then list it."""
-    shard, lost = surviving_shard(recipe, piece.split, piece.start, piece.number)
+    of_split = (piece.split, piece.start, piece.number)
+    shard, lost = surviving_shard(recipe, *of_split, device)
     data = encode(shard)
     entry = ShardEntry(
         file=piece.file,
@@ -207,8 +213,9 @@ def _make(recipe: Recipe, piece: Piece, folder: Path, manifest: Manifest) -> Man
     )
     if piece.listed is not None and entry != piece.listed:
         raise OutputError(
-            f"{folder / piece.file}: damaged, and this machine makes other bytes than "
-            "the one that made it; bring the file back or choose another folder"
+            f"{folder / piece.file}: damaged, and this machine or device makes other "
+            "bytes than the one that made it; bring the file back or choose another "
+            "folder"
         )
     write_file(entry.path(folder), data)
     if piece.listed is not None:

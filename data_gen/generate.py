@@ -12,6 +12,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
+
 from data_gen.build import build
 from data_gen.cost import GIB, Caps, check_cost, estimate
 from data_gen.recipes import NAMED, Recipe, named, resolve
@@ -106,6 +108,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype", choices=("float32", "float64"), help="precision on disk (float32)"
     )
     parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where to simulate; auto: cuda where torch sees a GPU, else cpu (auto). No "
+        "part of the recipe, but the bytes of the two differ by rounding",
+    )
+    parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder of the data set"
     )
     parser.add_argument(
@@ -135,7 +144,7 @@ def run(arguments: argparse.Namespace) -> int:
         named(arguments.recipe) if arguments.recipe else arguments.config,
         {name: getattr(arguments, name) for name in options},
     )
-    counts = _counts(arguments)
+    counts, device = _counts(arguments), chosen_device(arguments.device)
     cost = estimate(recipe, counts)
     check_cost(cost, Caps.of(arguments.max_gib, arguments.max_point_steps))
     if arguments.dry_run:
@@ -149,7 +158,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     try:
         with _termination():
-            return _generate(recipe, counts, arguments.out, arguments.json)
+            return _generate(recipe, counts, device, arguments)
     except (KeyboardInterrupt, Terminated) as error:
         print(
             f"{arguments.out}: stopped; the same command goes on where it was",
@@ -167,13 +176,23 @@ def _counts(arguments: argparse.Namespace) -> dict[Split, int]:
     return counts
 
 
+def chosen_device(name: str) -> str:
+    """Return cpu or cuda; `InputError` when cuda is asked for and not there."""
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise InputError("--device cuda: torch sees no GPU here; expected auto or cpu")
+    if name == "auto":
+        return "cuda" if there else "cpu"
+    return name
+
+
 def _generate(
-    recipe: Recipe, counts: dict[Split, int], folder: Path, as_json: bool
+    recipe: Recipe, counts: dict[Split, int], device: str, arguments: argparse.Namespace
 ) -> int:
-    start = time.monotonic()
+    folder, start = arguments.out, time.monotonic()
     total = sum(counts.values())
     with progress("simulating", total, "trajectories") as finished:
-        manifest = build(recipe, counts, folder, finished)
+        manifest = build(recipe, counts, folder, finished, device)
     seconds = time.monotonic() - start
     size = sum(entry.bytes for entry in manifest.shards)
     report = {
@@ -182,6 +201,7 @@ def _generate(
         "lost": manifest.lost_rows(),
         "files": len(manifest.shards),
         "bytes": size,
+        "device": device,
         "seconds": round(seconds, 3),
     }
     numbers = ", ".join(
@@ -191,7 +211,7 @@ def _generate(
         f"{folder}: {numbers} trajectories of {recipe.system.kind}, "
         f"{size / 1e6:.1f} MB in {len(manifest.shards)} files, {seconds:.1f} s"
     )
-    print(json.dumps(report) if as_json else line)
+    print(json.dumps(report) if arguments.json else line)
     return _tell_of_lost(folder, manifest)
 
 

@@ -16,7 +16,7 @@ from pde_sym.systems.base import STRENGTH
 
 
 def surviving_shard(
-    recipe: Recipe, split: Split, start: int, count: int
+    recipe: Recipe, split: Split, start: int, count: int, device: str = "cpu"
 ) -> tuple[Shard, tuple[Lost, ...]]:
     """Simulate trajectories ``start .. start + count - 1`` but for those that are lost.
 
@@ -34,7 +34,7 @@ def surviving_shard(
     while True:
         try:
             without = {one.index for one in lost}
-            shard = make_shard(recipe, split, start, count, without)
+            shard = make_shard(recipe, split, start, count, without, device)
         except LostTrajectoryError as error:
             lost = sorted([*lost, *error.lost], key=lambda one: one.index)
             if len(lost) == count:
@@ -52,8 +52,9 @@ def make_shard(
     start: int,
     count: int,
     without: Collection[int] = (),
+    device: str = "cpu",
 ) -> Shard:
-    """Simulate trajectories ``start .. start + count - 1`` of a split.
+    """Simulate trajectories ``start .. start + count - 1`` of a split on a device.
 
     Those `without` are left out.
 
@@ -67,15 +68,18 @@ def make_shard(
     """
     indices = [i for i in range(start, start + count) if i not in without]
     try:
-        return _simulated(recipe, split, indices)
+        return _simulated(recipe, split, indices, device)
     except LostTrajectoryError as error:
         raise error.renumbered(indices) from error
 
 
-def _simulated(recipe: Recipe, split: Split, indices: Sequence[int]) -> Shard:
+def _simulated(
+    recipe: Recipe, split: Split, indices: Sequence[int], device: str
+) -> Shard:
     first = recipe.first_frame(split)
     initial, environment = beginning(recipe, recipe.source(split), indices)
-    result = integrate(recipe, initial, environment, first + recipe.frames)
+    frames = first + recipe.frames
+    result = integrate(recipe, initial, environment, frames, device=device)
     # What overflows in float32 is lost.
     with np.errstate(over="ignore"):
         states = result.states[:, first:].numpy().astype(recipe.dtype)
@@ -143,18 +147,23 @@ def integrate(
     environment: np.ndarray,
     frames: int,
     refinement: int = 1,
+    device: str = "cpu",
 ) -> Trajectories:
-    """Return trajectories of so many frames from their beginning."""
+    """Return trajectories of so many frames from their beginning, in main memory.
+
+    The device decides how they are made: in compiled loops on the CPU, in torch
+    elsewhere, which is the same but for rounding.
+    """
     with one_thread():
         return simulate(
             recipe.dynamics,
             recipe.grid,
-            torch.from_numpy(initial),
-            torch.from_numpy(environment),
+            torch.from_numpy(initial).to(device),
+            torch.from_numpy(environment).to(device),
             dt=recipe.frame_spacing,
             num_frames=frames,
             refinement=refinement,
-        )
+        ).cpu()
 
 
 def scalars_of(recipe: Recipe) -> dict[str, float]:

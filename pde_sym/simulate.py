@@ -58,6 +58,14 @@ class Trajectories:
     invariants: Budget
     budgets: Budget
 
+    def cpu(self) -> "Trajectories":
+        """Return the same in main memory."""
+        moved = (
+            {name: values.cpu() for name, values in series.items()}
+            for series in (self.invariants, self.budgets)
+        )
+        return Trajectories(self.states.cpu(), *moved)
+
 
 def simulate(
     system: Dynamics,

@@ -8,6 +8,7 @@ A `Task` says which fields a network reads and predicts, a configuration of the 
 """
 
 from pde_sym.nn.blocks import PeriodicConv2d, Pointwise, PositionChannels
+from pde_sym.nn.coarsen import Coarsen, Refine
 from pde_sym.nn.conv import SteerableConv2d
 from pde_sym.nn.families import (
     CNNConfig,
@@ -26,6 +27,7 @@ from pde_sym.nn.field_types import (
     gspace,
     regular_type,
 )
+from pde_sym.nn.heads import Leray, MeanKeeping, Streamfunction
 from pde_sym.nn.kernel_space import Band, kernel_basis, part_names
 from pde_sym.nn.layer import RelaxedLayer, relaxed_layers, split_parameters
 from pde_sym.nn.lines import (
@@ -35,6 +37,9 @@ from pde_sym.nn.lines import (
     RelaxedConv1d,
     shift_line,
 )
+from pde_sym.nn.nonlinear import FourierPointwise, Gated, NormNonlinearity
+from pde_sym.nn.norm import FieldNorm
+from pde_sym.nn.readout import EquivariantHead, InvariantHead
 from pde_sym.nn.relaxation import (
     Constrained,
     Free,
@@ -47,23 +52,33 @@ from pde_sym.nn.relaxation import (
     Relaxation,
     Strict,
 )
+from pde_sym.nn.residual import ResidualBlock
 from pde_sym.nn.surrogate import FieldScale, Normalisation, Surrogate
 
 __all__ = [
     "Band",
     "CNNConfig",
+    "Coarsen",
     "Constrained",
+    "EquivariantHead",
     "Family",
+    "FieldNorm",
     "FieldScale",
+    "FourierPointwise",
     "Free",
     "GalileanFrame",
+    "Gated",
     "Hold",
+    "InvariantHead",
     "Isotypic",
     "IsotypicConfig",
+    "Leray",
     "Likelihood",
+    "MeanKeeping",
     "ModelConfig",
     "Modulated",
     "ModulatedConfig",
+    "NormNonlinearity",
     "Normalisation",
     "Penalised",
     "PeriodicConv1d",
@@ -72,10 +87,13 @@ __all__ = [
     "PositionChannels",
     "PositionChannels1d",
     "Prior",
+    "Refine",
     "Relaxation",
     "RelaxedConv1d",
     "RelaxedLayer",
+    "ResidualBlock",
     "SteerableConv2d",
+    "Streamfunction",
     "Strict",
     "StrictConfig",
     "Surrogate",

@@ -14,6 +14,7 @@ from torch import nn
 from pde_sym.config import Frozen
 from pde_sym.errors import InputError
 from pde_sym.fields import FieldSpec
+from pde_sym.nn.heads import Head, check_head, network_fields, with_head
 from pde_sym.nn.kernel_space import check_kernel_size
 from pde_sym.nn.lines import GalileanFrame
 
@@ -77,9 +78,15 @@ class Family(Frozen):
 
     Parameters
     ----------
+    width
+        Hidden channels, or hidden fields.
     galilei
         Whether the step commutes with Galilei boosts exactly, see `GalileanFrame`; None
         where the task has boosts and does not break them.
+    head
+        What the increment conserves by construction: ``none``, ``mean`` (the total of
+        every field), ``leray`` or ``streamfunction`` (a velocity without divergence),
+        or one of these with ``+mean``.
     """
 
     axes: ClassVar[tuple[int, ...]] = (2,)
@@ -87,6 +94,7 @@ class Family(Frozen):
     kind: str
     width: PositiveInt
     galilei: bool | None = False
+    head: Head = "none"
 
     def build(self, task: Task) -> nn.Module:
         """Return a freshly initialised network for `task`.
@@ -94,8 +102,8 @@ class Family(Frozen):
         Raises
         ------
         InputError
-            When the family has no networks for grids of so many axes, or boosts are
-            asked for where there are none.
+            When the family has no networks for grids of so many axes, boosts are
+            asked for where there are none, or the head has nothing to conserve.
         """
         if task.num_axes not in self.axes:
             able = " or ".join(map(str, self.axes))
@@ -107,13 +115,16 @@ class Family(Frozen):
             raise InputError(
                 "galilei: expected false, the system has no Galilei boosts (KdV has)"
             )
-        net = self._build(task)
+        check_head(self.head, task.state, task.num_axes)
+        state, given = network_fields(self.head, task.state, task.given)
+        net = self._build(Task(**{**dict(task), "state": state, "given": given}))
+        net = with_head(self.head, net, task.state)
         keeps = not task.breaks_boosts if self.galilei is None else self.galilei
         return GalileanFrame(net, task.boost) if keeps and task.boost else net
 
     @abstractmethod
     def _build(self, task: Task) -> nn.Module:
-        """Return the network; the axes fit."""
+        """Return the network without its head; the axes fit."""
 
 
 class ConvolutionalFamily(Family):

@@ -111,8 +111,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device",
         choices=("auto", "cpu", "cuda"),
         default="auto",
-        help="where to simulate; auto: cuda where torch sees a GPU, else cpu (auto). No "
-        "part of the recipe, but the bytes of the two differ by rounding",
+        help="where to simulate; auto: cuda where torch sees a GPU, else cpu (auto). "
+        "No part of the recipe, but the bytes of the two differ by rounding",
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder of the data set"

@@ -14,7 +14,7 @@ from experiments.runs import task_of
 from experiments.table import print_table
 from pde_sym.dataset import TrajectoryDataset
 from pde_sym.errors import InputError
-from pde_sym.nn import ModelConfig, Task, count_parameters, match_width
+from pde_sym.nn import Family, ModelConfig, Task, count_parameters, match_width
 from pde_sym.systems import SYSTEMS
 
 BATCH = 16
@@ -41,11 +41,13 @@ def run(arguments: argparse.Namespace) -> int:
     torch.set_num_threads(1)
     if not 8 <= arguments.resolution <= 512:
         raise InputError(f"--resolution {arguments.resolution}: expected 8 to 512")
+    task = _task(arguments.data)
     rows = [
-        describe(kind, arguments.match_parameters, _task(arguments.data))
+        describe(kind, arguments.match_parameters, task)
         for kind in families()
+        if task.num_axes in kind.axes
     ]
-    _add_times(rows, _task(arguments.data), arguments.resolution)
+    _add_times(rows, task, arguments.resolution)
     if arguments.json:
         print(json.dumps(rows))
         return 0
@@ -70,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def families() -> tuple[type, ...]:
+def families() -> tuple[type[Family], ...]:
     """Return the classes of every model family."""
     union, *_ = get_args(ModelConfig)
     return get_args(union)
@@ -102,7 +104,8 @@ def _add_times(rows: list[dict[str, Any]], task: Task, resolution: int) -> None:
     """Measure all families in turns, so that a busy machine slows all of them."""
     by_name = {kind.model_fields["kind"].default: kind for kind in families()}
     nets = [by_name[row["model"]](**row["config"]).build(task) for row in rows]
-    x = torch.randn(BATCH, task.inputs.num_channels, resolution, resolution)
+    points = task.num_axes * [resolution] or [1, 1, 1]
+    x = torch.randn(BATCH, task.inputs.num_channels, *points)
     for row in rows:
         row |= {"update_ms": float("inf"), "step_ms": float("inf")}
     for _ in range(REPEATS + 1):

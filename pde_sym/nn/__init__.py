@@ -14,8 +14,11 @@ from pde_sym.nn.families import (
     CNNConfig,
     Family,
     IsotypicConfig,
+    MLPConfig,
     ModelConfig,
     ModulatedConfig,
+    SO3Config,
+    SO3IsotypicConfig,
     StrictConfig,
     Task,
     count_parameters,
@@ -53,10 +56,17 @@ from pde_sym.nn.relaxation import (
     Strict,
 )
 from pde_sym.nn.residual import ResidualBlock
+from pde_sym.nn.so3 import SO3Type
+from pde_sym.nn.so3_fields import BodyFields
+from pde_sym.nn.so3_head import RotationHead
+from pde_sym.nn.so3_linear import SO3Linear
+from pde_sym.nn.so3_network import SO3Network, SO3Product
+from pde_sym.nn.so3_spectrum import body_direction, body_spectrum
 from pde_sym.nn.surrogate import FieldScale, Normalisation, Surrogate
 
 __all__ = [
     "Band",
+    "BodyFields",
     "CNNConfig",
     "Coarsen",
     "Constrained",
@@ -74,6 +84,7 @@ __all__ = [
     "IsotypicConfig",
     "Leray",
     "Likelihood",
+    "MLPConfig",
     "MeanKeeping",
     "ModelConfig",
     "Modulated",
@@ -92,12 +103,21 @@ __all__ = [
     "RelaxedConv1d",
     "RelaxedLayer",
     "ResidualBlock",
+    "RotationHead",
+    "SO3Config",
+    "SO3IsotypicConfig",
+    "SO3Linear",
+    "SO3Network",
+    "SO3Product",
+    "SO3Type",
     "SteerableConv2d",
     "Streamfunction",
     "Strict",
     "StrictConfig",
     "Surrogate",
     "Task",
+    "body_direction",
+    "body_spectrum",
     "count_parameters",
     "element_matrix",
     "field_type",

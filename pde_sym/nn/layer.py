@@ -47,6 +47,17 @@ class RelaxedLayer(nn.Module, ABC):
         """Do what the layer asks for after each step of the optimiser: nothing."""
 
 
+class ScaledNetwork(nn.Module, ABC):
+    """A network whose output has to know the scales of the fields."""
+
+    @abstractmethod
+    def use_scales(self, std: Tensor, increment_std: Tensor) -> None:
+        """Take the scales per channel of the state, each ``(C_state,)``, float64.
+
+        A `Surrogate` calls this once, before anything else.
+        """
+
+
 def relaxed_layers(model: nn.Module) -> list[RelaxedLayer]:
     """Return the layers of a model that can say how far they leave their symmetry."""
     return [layer for layer in model.modules() if isinstance(layer, RelaxedLayer)]

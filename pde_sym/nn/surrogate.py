@@ -11,6 +11,7 @@ from pde_sym.errors import InputError
 from pde_sym.fields import Field, FieldSpec, Rank
 from pde_sym.grid import AXIS_NAMES
 from pde_sym.nn.families.base import Task
+from pde_sym.nn.layer import ScaledNetwork
 from pde_sym.nn.lines import GalileanFrame
 
 
@@ -190,6 +191,9 @@ class Surrogate(nn.Module):
         self.net, self.task, self.normalisation = net, task, normalisation
         mean, std, _ = normalisation.channels(task.inputs, task.array_axes)
         increment_std = normalisation.channels(task.state, task.array_axes)[2]
+        if isinstance(net, ScaledNetwork):
+            size = task.state.num_channels
+            net.use_scales(std[:size].flatten(), increment_std.flatten())
         # The numbers live in the configuration; these are copies that follow .to().
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("std", std, persistent=False)

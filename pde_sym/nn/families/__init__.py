@@ -9,6 +9,7 @@ from pydantic import Field
 
 from pde_sym.nn.families.base import Family, Task, count_parameters, match_width
 from pde_sym.nn.families.cnn import CNNConfig
+from pde_sym.nn.families.so3 import MLPConfig, SO3Config, SO3IsotypicConfig
 from pde_sym.nn.families.steerable import (
     IsotypicConfig,
     ModulatedConfig,
@@ -16,7 +17,13 @@ from pde_sym.nn.families.steerable import (
 )
 
 ModelConfig = Annotated[
-    CNNConfig | StrictConfig | ModulatedConfig | IsotypicConfig,
+    CNNConfig
+    | StrictConfig
+    | ModulatedConfig
+    | IsotypicConfig
+    | SO3Config
+    | SO3IsotypicConfig
+    | MLPConfig,
     Field(discriminator="kind"),
 ]
 """Any model family, told apart by ``kind``."""
@@ -25,8 +32,11 @@ __all__ = [
     "CNNConfig",
     "Family",
     "IsotypicConfig",
+    "MLPConfig",
     "ModelConfig",
     "ModulatedConfig",
+    "SO3Config",
+    "SO3IsotypicConfig",
     "StrictConfig",
     "Task",
     "count_parameters",

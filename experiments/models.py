@@ -42,11 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not 8 <= arguments.resolution <= 512:
         raise InputError(f"--resolution {arguments.resolution}: expected 8 to 512")
     task = _task(arguments.data)
-    rows = [
-        describe(kind, arguments.match_parameters, task)
-        for kind in families()
-        if task.num_axes in kind.axes
-    ]
+    rows = _rows(arguments.match_parameters, task)
     _add_times(rows, task, arguments.resolution)
     if arguments.json:
         print(json.dumps(rows))
@@ -76,6 +72,19 @@ def families() -> tuple[type[Family], ...]:
     """Return the classes of every model family."""
     union, *_ = get_args(ModelConfig)
     return get_args(union)
+
+
+def _rows(num_parameters: int | None, task: Task) -> list[dict[str, Any]]:
+    """Describe the families that have a network, of about the asked size."""
+    rows = []
+    for kind in families():
+        if task.num_axes in kind.axes:
+            try:
+                rows.append(describe(kind, num_parameters, task))
+            except InputError:
+                if num_parameters is None:
+                    raise
+    return rows
 
 
 def describe(kind: type, num_parameters: int | None, task: Task) -> dict[str, Any]:

@@ -8,15 +8,22 @@ A `Task` says which fields a network reads and predicts, a configuration of the 
 """
 
 from pde_sym.nn.blocks import PeriodicConv2d, Pointwise, PositionChannels
+from pde_sym.nn.canonical import Canonical, GroupAverage
 from pde_sym.nn.coarsen import Coarsen, Refine
 from pde_sym.nn.conv import SteerableConv2d
 from pde_sym.nn.families import (
+    CanonicalConfig,
     CNNConfig,
     Family,
+    ImplicitConfig,
     IsotypicConfig,
+    LiftConfig,
     MLPConfig,
     ModelConfig,
     ModulatedConfig,
+    RGroupConfig,
+    RPPConfig,
+    RSteerConfig,
     SO3Config,
     SO3IsotypicConfig,
     StrictConfig,
@@ -31,8 +38,10 @@ from pde_sym.nn.field_types import (
     regular_type,
 )
 from pde_sym.nn.heads import Leray, MeanKeeping, Streamfunction
+from pde_sym.nn.implicit import ImplicitSteerableConv2d
 from pde_sym.nn.kernel_space import Band, kernel_basis, part_names
 from pde_sym.nn.layer import RelaxedLayer, relaxed_layers, split_parameters
+from pde_sym.nn.lift import FourierLift
 from pde_sym.nn.lines import (
     GalileanFrame,
     PeriodicConv1d,
@@ -55,7 +64,9 @@ from pde_sym.nn.relaxation import (
     Relaxation,
     Strict,
 )
+from pde_sym.nn.relaxed_banks import RelaxedGroupConv2d, RelaxedSteerableConv2d
 from pde_sym.nn.residual import ResidualBlock
+from pde_sym.nn.residual_pathway import ResidualPathwayConv2d
 from pde_sym.nn.so3 import SO3Type
 from pde_sym.nn.so3_fields import BodyFields
 from pde_sym.nn.so3_head import RotationHead
@@ -68,21 +79,28 @@ __all__ = [
     "Band",
     "BodyFields",
     "CNNConfig",
+    "Canonical",
+    "CanonicalConfig",
     "Coarsen",
     "Constrained",
     "EquivariantHead",
     "Family",
     "FieldNorm",
     "FieldScale",
+    "FourierLift",
     "FourierPointwise",
     "Free",
     "GalileanFrame",
     "Gated",
+    "GroupAverage",
     "Hold",
+    "ImplicitConfig",
+    "ImplicitSteerableConv2d",
     "InvariantHead",
     "Isotypic",
     "IsotypicConfig",
     "Leray",
+    "LiftConfig",
     "Likelihood",
     "MLPConfig",
     "MeanKeeping",
@@ -98,11 +116,17 @@ __all__ = [
     "PositionChannels",
     "PositionChannels1d",
     "Prior",
+    "RGroupConfig",
+    "RPPConfig",
+    "RSteerConfig",
     "Refine",
     "Relaxation",
     "RelaxedConv1d",
+    "RelaxedGroupConv2d",
     "RelaxedLayer",
+    "RelaxedSteerableConv2d",
     "ResidualBlock",
+    "ResidualPathwayConv2d",
     "RotationHead",
     "SO3Config",
     "SO3IsotypicConfig",

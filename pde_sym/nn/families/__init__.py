@@ -8,7 +8,13 @@ from typing import Annotated
 from pydantic import Field
 
 from pde_sym.nn.families.base import Family, Task, count_parameters, match_width
+from pde_sym.nn.families.canonical import CanonicalConfig
 from pde_sym.nn.families.cnn import CNNConfig
+from pde_sym.nn.families.implicit import ImplicitConfig
+from pde_sym.nn.families.lift import LiftConfig
+from pde_sym.nn.families.rgroup import RGroupConfig
+from pde_sym.nn.families.rpp import RPPConfig
+from pde_sym.nn.families.rsteer import RSteerConfig
 from pde_sym.nn.families.so3 import MLPConfig, SO3Config, SO3IsotypicConfig
 from pde_sym.nn.families.steerable import (
     IsotypicConfig,
@@ -23,18 +29,30 @@ ModelConfig = Annotated[
     | IsotypicConfig
     | SO3Config
     | SO3IsotypicConfig
-    | MLPConfig,
+    | MLPConfig
+    | RPPConfig
+    | RGroupConfig
+    | RSteerConfig
+    | LiftConfig
+    | ImplicitConfig
+    | CanonicalConfig,
     Field(discriminator="kind"),
 ]
 """Any model family, told apart by ``kind``."""
 
 __all__ = [
     "CNNConfig",
+    "CanonicalConfig",
     "Family",
+    "ImplicitConfig",
     "IsotypicConfig",
+    "LiftConfig",
     "MLPConfig",
     "ModelConfig",
     "ModulatedConfig",
+    "RGroupConfig",
+    "RPPConfig",
+    "RSteerConfig",
     "SO3Config",
     "SO3IsotypicConfig",
     "StrictConfig",

@@ -1,0 +1,263 @@
+"""The published relaxed layers: exact at the start, relaxed when told, well behaved."""
+
+import copy
+import io
+
+import pytest
+import torch
+from conftest import TOLERANCE
+from relaxed_cases import (
+    CONVOLUTIONS,
+    GROUPS,
+    ON_GRID,
+    SHIFT,
+    SPEC,
+    averaged,
+    defect,
+    framed,
+    lifted,
+    network,
+    relax,
+    state,
+)
+from torch import Tensor, nn
+
+from pde_sym.errors import InputError
+from pde_sym.fields import Field, FieldSpec, Rank
+from pde_sym.nn import field_type, gspace, regular_type, relaxed_layers
+from pde_sym.nn.canonical import Canonical, GroupAverage
+from pde_sym.nn.implicit import ImplicitSteerableConv2d
+from pde_sym.nn.layer import RelaxedLayer
+from pde_sym.nn.lift import FourierLift
+from pde_sym.nn.relaxed_banks import RelaxedGroupConv2d, RelaxedSteerableConv2d
+from pde_sym.nn.residual_pathway import ResidualPathwayConv2d
+from pde_sym.symmetry import GroupElement, point_group
+
+EXACT = TOLERANCE[torch.float64]
+TURN = GroupElement(turns=1)
+
+
+def build(name: str, group: str = "D4") -> nn.Module:
+    """Return a network of the named layer."""
+    if name in CONVOLUTIONS:
+        return network(CONVOLUTIONS[name], group)
+    makers = {"lift": lifted, "average": averaged, "frame": framed}
+    settings = {} if name == "lift" else {"relax": True}
+    return makers[name](group, **settings)
+
+
+LAYERS = [*CONVOLUTIONS, "lift", "average", "frame"]
+SLOW = ("implicit", "average", "frame")
+CASES = [
+    *GROUPS,
+    *(("lift", group) for group in ON_GRID),
+    *((name, group) for name in ("average", "frame") for group in ("C4", "D4")),
+]
+
+
+@pytest.mark.parametrize(("name", "group"), CASES)
+def test_starts_equivariant_and_can_leave(name: str, group: str) -> None:
+    """Scalars, vectors and pseudoscalars under every turn and flip, and shifts."""
+    net, x = build(name, group), state()
+    for layer in relaxed_layers(net):
+        assert layer.relaxation() == 0
+    for element in point_group(ON_GRID[group]):
+        assert defect(net, x, element) <= EXACT
+    if name != "average":
+        assert defect(net, x, SHIFT) <= EXACT
+    if group[0] == "C":
+        assert defect(net, x, GroupElement(flip=True)) > 1e-2
+    relax(net)
+    able = [m for m in relaxed_layers(net) if any(True for _ in m.relaxed_parameters())]
+    assert able
+    for layer in able:
+        assert 0 < layer.relaxation() < 0.5
+        assert layer.penalty() > 0
+    assert defect(net, x, TURN) > 1e-2
+    if name in CONVOLUTIONS:
+        assert defect(net, x, SHIFT) <= EXACT
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_factors_in_position_break_shifts_alone(name: str) -> None:
+    net, x = network(CONVOLUTIONS[name], "C4", position_modes=1), state()
+    assert defect(net, x, SHIFT) <= EXACT
+    for layer in relaxed_layers(net):
+        assert layer.relaxation() == 0
+        nn.init.normal_(layer.get_parameter("position.weights.0"), std=0.1)
+        assert layer.relaxation() > 0
+        assert layer.penalty() > 0
+        assert layer.parameters_per_part()["position"] > 0
+    assert defect(net, x, SHIFT) > 1e-2
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_parts_add_up_and_sources_are_named(name: str) -> None:
+    net = build(name)
+    layers = relaxed_layers(net)
+    assert len({type(layer) for layer in layers} & set(NAMED)) == 1
+    for layer in layers:
+        total = sum(p.numel() for p in layer.parameters())
+        assert sum(layer.parameters_per_part().values()) == total
+        relaxed = list(layer.relaxed_parameters())
+        if type(layer) in NAMED:
+            assert "=" in layer.formula
+            assert any(year in layer.source for year in ("2021", "2022", "2023"))
+            assert relaxed
+        own = {id(p) for p in layer.parameters()}
+        assert {id(p) for p in relaxed} <= own
+
+
+NAMED: list[type[RelaxedLayer]] = [
+    ResidualPathwayConv2d,
+    RelaxedGroupConv2d,
+    RelaxedSteerableConv2d,
+    ImplicitSteerableConv2d,
+    FourierLift,
+    GroupAverage,
+    Canonical,
+]
+
+
+def small(name: str) -> tuple[nn.Module, Tensor]:
+    """Return one layer with few weights, off its symmetric point, and an input."""
+    space = gspace("C4")
+    vector = field_type(FieldSpec.of(*SPEC.fields[1:2]), space)
+    if name in CONVOLUTIONS:
+        layer = CONVOLUTIONS[name](vector, regular_type(space, 1), 3)
+        x = torch.randn(1, 2, 4, 4)
+    elif name == "lift":
+        layer = FourierLift(2, 1, hidden=3, modes=1, out_modes=1)
+        x = torch.randn(1, 2, 4, 4)
+    else:
+        layer, x = build(name, "C2"), torch.randn(1, 4, 5, 5)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    return layer.double(), x.double()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients(name: str) -> None:
+    layer, x = small(name)
+    names, values = zip(*layer.named_parameters(), strict=True)
+
+    def run(x: Tensor, *values: Tensor) -> Tensor:
+        weights = dict(zip(names, values, strict=True))
+        return torch.func.functional_call(layer, weights, (x,))
+
+    used = [value.detach().requires_grad_() for value in values]
+    assert torch.autograd.gradcheck(run, (x.requires_grad_(), *used))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_relaxation_and_penalty_have_finite_slopes_at_the_start(name: str) -> None:
+    net = build(name)
+    for layer in relaxed_layers(net):
+        (layer.relaxation() + layer.penalty()).backward()
+    for parameter in net.parameters():
+        assert parameter.grad is None or parameter.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_saved_and_loaded_outputs_are_bit_identical(name: str) -> None:
+    net, x = build(name).float(), state().float()
+    relax(net)
+    before, keys = net(x), list(net.state_dict())
+    net.eval()
+    with torch.no_grad():
+        assert torch.equal(net(x), before)
+        assert torch.equal(net(x), before)
+    assert list(net.state_dict()) == keys
+    buffer = io.BytesIO()
+    torch.save(net.state_dict(), buffer)
+    buffer.seek(0)
+    other = build(name).float().eval()
+    with torch.no_grad():
+        assert not torch.equal(other(x), before)
+        other.load_state_dict(torch.load(buffer, weights_only=True))
+        assert torch.equal(other(x), before)
+        assert torch.equal(copy.deepcopy(other)(x), before)
+        assert torch.equal(other.train()(x), before)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_casting_there_and_back_keeps_constants_exact(name: str) -> None:
+    net, x = build(name, "D8" if name in CONVOLUTIONS else "D4"), state()
+    net.float().double()
+    before = net(x)
+    assert torch.equal(net.float().double()(x), before)
+    assert defect(net, x, TURN) <= EXACT
+
+
+@pytest.mark.parametrize(
+    "name",
+    # The frames' many small steps take the compiler seconds each.
+    [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in LAYERS],
+)
+def test_compiled_layers_say_the_same(name: str) -> None:
+    layer, x = small(name)
+    compiled = torch.compile(layer, backend="aot_eager")
+    for training in (True, False):
+        layer.train(training)
+        with torch.no_grad():
+            assert torch.allclose(compiled(x), layer(x), rtol=1e-12, atol=1e-12)
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_bad_input_says_what_is_allowed(name: str) -> None:
+    make = CONVOLUTIONS[name]
+    c4, d4 = (regular_type(gspace(group), 1) for group in ("C4", "D4"))
+    with pytest.raises(InputError, match="on one plane"):
+        make(c4, d4, 3)
+    with pytest.raises(InputError, match="odd and positive, got 4"):
+        make(c4, c4, 4)
+    c8 = regular_type(gspace("C8"), 1)
+    with pytest.raises(InputError, match="use band 'rings'"):
+        make(c8, c8, 3, band="full")
+    layer = make(c4, c4, 5)
+    with pytest.raises(InputError, match=r"expected input \(batch, 4, x, y\)"):
+        layer(torch.zeros(1, 3, 9, 9))
+    with pytest.raises(InputError, match=r"grid at least.*got \(9, 4\)"):
+        layer(torch.zeros(1, 4, 9, 4))
+
+
+def test_bad_settings_say_what_is_allowed() -> None:
+    space = gspace("D4")
+    hidden, fields = regular_type(space, 1), field_type(SPEC, space)
+    odd = FieldSpec.of(Field(name="w", rank=Rank.PSEUDOSCALAR))
+    scalar, pseudoscalar = field_type(FieldSpec.of(SPEC.fields[0]), space), odd
+    with pytest.raises(InputError, match="use a larger kernel"):
+        ResidualPathwayConv2d(scalar, field_type(pseudoscalar, space), 3)
+    with pytest.raises(InputError, match="free_start >= 0 and priors > 0"):
+        ResidualPathwayConv2d(hidden, hidden, 3, free_start=-1)
+    with pytest.raises(InputError, match="priors > 0"):
+        ResidualPathwayConv2d(hidden, hidden, 3, free_prior=0)
+    with pytest.raises(InputError, match="needs regular fields"):
+        RelaxedGroupConv2d(fields, fields, 3)
+    with pytest.raises(InputError, match="'output' or 'input'"):
+        RelaxedGroupConv2d(hidden, hidden, 3, argument="both")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="banks: expected at least 1, got 0"):
+        RelaxedSteerableConv2d(hidden, hidden, 3, banks=0)
+    with pytest.raises(InputError, match="hidden: expected at least 1"):
+        ImplicitSteerableConv2d(hidden, hidden, 3, hidden=0)
+    other = field_type(odd, gspace("C4"))
+    with pytest.raises(InputError, match="attributes on the plane"):
+        ImplicitSteerableConv2d(hidden, hidden, 3, attributes=other)
+    informed = ImplicitSteerableConv2d(hidden, hidden, 3, attributes=fields)
+    with pytest.raises(InputError, match=r"attributes: expected shape \(2, 4\)"):
+        informed(torch.zeros(2, 8, 5, 5))
+    with pytest.raises(InputError, match="channels and hidden units from 1"):
+        FourierLift(0, 1)
+    lift = FourierLift(2, 3, modes=2)
+    with pytest.raises(InputError, match=r"expected input \(batch, 2, x, y\)"):
+        lift(torch.zeros(1, 3, 8, 8))
+    with pytest.raises(InputError, match=r"at least 5 points, got \(8, 4\)"):
+        lift(torch.zeros(1, 2, 8, 4))
+    with pytest.raises(InputError, match="exact groups of the grid"):
+        averaged("C8")
+    with pytest.raises(InputError, match=r"at least 5 points.*\(1, 4, 4, 9\)"):
+        framed()(torch.zeros(1, 4, 4, 9, dtype=torch.float64))
+    with pytest.raises(InputError, match="needs a square grid"):
+        averaged()(torch.zeros(1, 4, 8, 9, dtype=torch.float64))

@@ -162,6 +162,8 @@ def objective(
         rng = draws(config.seed, update, Purpose.AUGMENTATION)
         states, given = config.augmentation(states, given, surrogate.task, rng)
     loss = window_loss(surrogate, states, given)
+    for layer in relaxed_layers(surrogate):
+        loss = loss + layer.lagrangian()
     charges: dict[str, Tensor] = {}
     if config.penalty:
         penalties = [layer.penalty() for layer in relaxed_layers(surrogate)]

@@ -12,9 +12,17 @@ from pde_sym.nn.blocks import Pointwise
 from pde_sym.nn.conv import SteerableConv2d
 from pde_sym.nn.families.base import ConvolutionalFamily, Task
 from pde_sym.nn.families.lines import line_network
-from pde_sym.nn.field_types import field_type, gspace, regular_type
+from pde_sym.nn.field_types import field_type, gspace, regular_type, subgroup_indices
 from pde_sym.nn.kernel_space import Band, available_parts, resolve_band
-from pde_sym.nn.relaxation import DEFAULT_BANKS, Isotypic, Modulated, Relaxation, Strict
+from pde_sym.nn.relaxation import (
+    DEFAULT_BANKS,
+    Hold,
+    Isotypic,
+    Modulated,
+    Penalised,
+    Relaxation,
+    Strict,
+)
 
 AUTO_POSITION_MODES = 8
 """Highest mode of the position factors where the task breaks translations."""
@@ -82,13 +90,14 @@ class StrictConfig(SteerableFamily):
         return Strict()
 
 
-class ModulatedConfig(SteerableFamily):
-    """Steerable kernels times learned factors per component and place.
+class _RelaxedFamily(SteerableFamily):
+    """Steerable networks that may leave the group, and translations.
 
     Parameters
     ----------
-    fibre
-        Whether components of a field get factors and biases of their own.
+    relax_to
+        Subgroup under which the network stays exact, for instance ``C2``, ``D1`` or
+        ``D1@90`` (the flip x -> -x); ``C1`` keeps nothing.
     position_modes
         Highest mode of the factors in position; None is 8, or a quarter of the
         resolution if that is less, where the task breaks translations, else 0.
@@ -96,54 +105,82 @@ class ModulatedConfig(SteerableFamily):
         Learned fields per layer that those factors are mixed from.
     """
 
-    axes: ClassVar[tuple[int, ...]] = (1, 2)
-    kind: Literal["modulated"] = "modulated"
-    fibre: bool = True
+    relax_to: str = "C1"
     position_modes: NonNegativeInt | None = None
     position_banks: PositiveInt = DEFAULT_BANKS
 
+    @model_validator(mode="after")
+    def _subgroup_exists(self) -> Self:
+        subgroup_indices(gspace(self.group), self.relax_to)
+        return self
+
+    def _modes(self, task: Task) -> int:
+        if self.position_modes is not None:
+            return self.position_modes
+        if not task.breaks_translation:
+            return 0
+        if task.resolution is None:
+            return AUTO_POSITION_MODES
+        # Fields that resolve single points memorise the training data.
+        return max(1, min(AUTO_POSITION_MODES, task.resolution // 4))
+
+
+class ModulatedConfig(_RelaxedFamily):
+    """Steerable kernels times learned factors per component and place.
+
+    Parameters
+    ----------
+    fibre
+        Whether components of a field get factors and biases of their own.
+    """
+
+    axes: ClassVar[tuple[int, ...]] = (1, 2)
+    kind: Literal["modulated"] = "modulated"
+    fibre: bool = True
+
     def relaxation(self, task: Task) -> Relaxation:
-        modes = _position_modes(self.position_modes, task)
         return Modulated(
-            fibre=self.fibre, position_modes=modes, position_banks=self.position_banks
+            relax_to=self.relax_to,
+            fibre=self.fibre,
+            position_modes=self._modes(task),
+            position_banks=self.position_banks,
         )
 
 
-class IsotypicConfig(SteerableFamily):
+class IsotypicConfig(_RelaxedFamily):
     """Steerable kernels plus learned kernels of other irreps.
 
     Parameters
     ----------
     parts
         Irreps to learn; None means all.
-    position_modes, position_banks
-        As in `ModulatedConfig`.
+    cutoff
+        Learn only irreps up to this angular momentum.
+    hold
+        How the parts are held: ``penalised``, ``prior``, ``constrained``,
+        ``likelihood`` or ``free``.
     """
 
     kind: Literal["isotypic"] = "isotypic"
     parts: tuple[str, ...] | None = None
-    position_modes: NonNegativeInt | None = None
-    position_banks: PositiveInt = DEFAULT_BANKS
+    cutoff: NonNegativeInt | None = None
+    hold: Hold = Penalised()
 
     @model_validator(mode="after")
     def _parts_exist(self) -> Self:
         available = available_parts(gspace(self.group), self.band)[1:]
-        Isotypic(parts=self.parts).kernel_parts(available)
+        self._setting(0).kernel_parts(available)
         return self
 
     def relaxation(self, task: Task) -> Relaxation:
-        modes = _position_modes(self.position_modes, task)
+        return self._setting(self._modes(task))
+
+    def _setting(self, modes: int) -> Isotypic:
         return Isotypic(
-            parts=self.parts, position_modes=modes, position_banks=self.position_banks
+            relax_to=self.relax_to,
+            parts=self.parts,
+            cutoff=self.cutoff,
+            hold=self.hold,
+            position_modes=modes,
+            position_banks=self.position_banks,
         )
-
-
-def _position_modes(chosen: int | None, task: Task) -> int:
-    if chosen is not None:
-        return chosen
-    if not task.breaks_translation:
-        return 0
-    if task.resolution is None:
-        return AUTO_POSITION_MODES
-    # Fields that resolve single points memorise the training data.
-    return max(1, min(AUTO_POSITION_MODES, task.resolution // 4))

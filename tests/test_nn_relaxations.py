@@ -216,7 +216,7 @@ def test_the_prior_is_the_negative_logarithm_of_two_gaussians() -> None:
 
 def test_factors_of_the_penalty_are_those_of_their_parts() -> None:
     plain = layer("C4", Isotypic())
-    heavy = layer("C4", Isotypic(hold=Penalised(factors={"vector": 3.0})))
+    heavy = layer("C4", Isotypic(hold=Penalised(factors=(("vector", 3.0),))))
     heavy.load_state_dict(plain.state_dict())
     for conv in (plain, heavy):
         with torch.no_grad():
@@ -280,5 +280,5 @@ def test_bad_input_names_what_is_there() -> None:
     with pytest.raises(InputError, match="exact on the grid"):
         layer("C8", Modulated(relax_to="C8", position_modes=1))
     with pytest.raises(InputError, match=r"part 'spin'.*vector"):
-        layer("C4", Isotypic(hold=Penalised(factors={"spin": 1.0})))
+        layer("C4", Isotypic(hold=Penalised(factors=(("spin", 1.0),))))
     assert part_names(gspace("C4")) == ("trivial", "vector", "quadrupole")

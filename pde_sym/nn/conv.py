@@ -214,12 +214,13 @@ class SteerableConv2d(RelaxedLayer):
         penalised in place of the weights that they multiply.
         """
         held, unit = self.setting.held, self.kernel.init_std**2
+        factors = dict(held.factors) if isinstance(held, Penalised) else {}
         total = self.kernel.weights[0].new_zeros(())
         for name, part in self.parts.items():
             if name in self.strengths:
                 total = total + self.strengths[name].square()
                 continue
-            factor = held.factors.get(name, 1.0) if isinstance(held, Penalised) else 1.0
+            factor = factors.get(name, 1.0)
             if isinstance(held, Prior):
                 factor = 1 / (2 * held.relaxed_std**2)
             total = total + factor * _mean_square(part) / unit

@@ -18,11 +18,11 @@ class Penalised(Frozen):
     Parameters
     ----------
     factors
-        Weight of single parts in the penalty, 1 unless listed.
+        Names of single parts and their weights in the penalty, 1 unless listed.
     """
 
     kind: Literal["penalised"] = "penalised"
-    factors: dict[str, NonNegativeFloat] = Field(default_factory=dict)
+    factors: tuple[tuple[str, NonNegativeFloat], ...] = ()
 
 
 class Prior(Frozen):
@@ -219,7 +219,7 @@ class Isotypic(Relaxation):
     def kernel_parts(self, available: tuple[Part, ...]) -> tuple[str, ...]:
         momenta = {part.name: part.momentum for part in available}
         wanted = tuple(momenta) if self.parts is None else self.parts
-        listed = self.hold.factors if isinstance(self.hold, Penalised) else {}
+        listed = dict(self.hold.factors if isinstance(self.hold, Penalised) else ())
         for name in (*wanted, *listed):
             if name not in momenta:
                 raise InputError(

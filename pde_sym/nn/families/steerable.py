@@ -8,12 +8,12 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 from torch import nn
 from typing_extensions import override
 
-from pde_sym.nn.blocks import Pointwise
 from pde_sym.nn.conv import SteerableConv2d
 from pde_sym.nn.families.base import ConvolutionalFamily, Task
 from pde_sym.nn.families.lines import line_network
-from pde_sym.nn.field_types import field_type, gspace, regular_type, subgroup_indices
+from pde_sym.nn.field_types import field_type, gspace, subgroup_indices
 from pde_sym.nn.kernel_space import Band, available_parts, resolve_band
+from pde_sym.nn.nonlinear import hidden_type, pointwise
 from pde_sym.nn.relaxation import (
     DEFAULT_BANKS,
     Hold,
@@ -29,13 +29,14 @@ AUTO_POSITION_MODES = 8
 
 
 class SteerableFamily(ConvolutionalFamily):
-    """Networks whose hidden layers are regular fields of a group.
+    """Networks whose hidden layers are signals on a group.
 
     Parameters
     ----------
     group
-        Group of turns ``C<N>`` or of turns and flips ``D<N>``.
-        The width counts regular fields, each with one channel per group element.
+        Group of turns, ``C<N>`` or ``SO2``, or of turns and flips, ``D<N>`` or ``O2``.
+        The width counts fields: regular ones, with a channel per group element, or
+        band-limited ones for SO2 and O2.
     band
         Which kernels: ``full``, ``rings``, or ``auto`` for full where exact.
     """
@@ -57,7 +58,7 @@ class SteerableFamily(ConvolutionalFamily):
         if task.num_axes == 1:
             return line_network(self, task, self.relaxation(task))
         space = gspace(self.group)
-        hidden = regular_type(space, self.width)
+        hidden = hidden_type(space, self.width)
         types = [
             field_type(task.inputs, space),
             *(self.depth - 1) * [hidden],
@@ -66,7 +67,7 @@ class SteerableFamily(ConvolutionalFamily):
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise(types):
             if layers:
-                layers.append(Pointwise(hidden))
+                layers.append(pointwise(hidden))
             layers.append(
                 SteerableConv2d(
                     before,

@@ -1,7 +1,7 @@
 """Truth and all models side by side, as an animated PNG or GIF."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib import colormaps
@@ -23,6 +23,8 @@ from experiments.drawing import (
     value_range,
 )
 from experiments.evaluation import Pictures
+from experiments.series import Look
+from experiments.space_time import moving_lines
 from pde_sym.errors import InputError
 from pde_sym.fields import with_unit
 
@@ -30,8 +32,8 @@ DPI = 80
 MAX_FRAMES = 40
 FRAME_MS, LAST_MS = 160, 1200
 FORMATS = {".png": "PNG", ".gif": "GIF"}
-Moving = list[tuple[AxesImage, Floats]]
-"""Images, each with its values in every frame."""
+Moving = list[tuple[Callable[[Floats], object], Floats]]
+"""What shows a frame, each with its values in every frame."""
 
 
 @styled
@@ -41,8 +43,11 @@ def animate(
     trajectory: int = 0,
     channel: int = 0,
     suffix: str = ".png",
+    looks: Mapping[str, Look] | None = None,
 ) -> bytes:
     """Return an animation of truth and predictions above environment and errors.
+
+    On a line they are curves.
 
     Parameters
     ----------
@@ -54,13 +59,29 @@ def animate(
         Which of those that were kept.
     suffix
         ``.png`` (animated) or ``.gif``.
+    looks
+        Label -> how curves are drawn.
+
+    Raises
+    ------
+    InputError
+        For another suffix, or for a body, of which nothing moves in space.
     """
     if suffix not in FORMATS:
         raise InputError(f"suffix {suffix!r}: expected one of {', '.join(FORMATS)}")
     first = next(iter(rollouts.values()))
-    figure = new_figure(2.2 * (1 + len(rollouts)) + 1.0, 5.0)
+    on_line = len(first.lengths) == 1
+    if on_line:
+        figure, lines = moving_lines(rollouts, unit, looks or {}, trajectory, channel)
+        moving: Moving = [(line.set_ydata, values) for line, values in lines]
+    elif len(first.lengths) == 2:
+        figure = new_figure(2.2 * (1 + len(rollouts)) + 1.0, 5.0)
+        images = _draw(figure, rollouts, unit, trajectory, channel)
+        # Arrays are indexed (x, y), pictures (row, column).
+        moving = [(i.set_data, v.swapaxes(-1, -2)) for i, v in images]
+    else:
+        raise InputError("a body has no picture in space; use `pde-sym plot rollout`")
     canvas = FigureCanvasAgg(figure)
-    moving = _draw(figure, rollouts, unit, trajectory, channel)
     last = len(first.times) - 1
     title = figure.suptitle(f"t = {first.times[last]:.4g} T")
     # Once for all frames: panels that move by a pixel would flicker.
@@ -71,11 +92,12 @@ def animate(
     shots = []
     for frame in frames.astype(int):
         title.set_text(f"t = {first.times[frame]:.4g} T")
-        for image, values in moving:
-            image.set_data(values[frame].T)
+        for show, values in moving:
+            show(values[frame])
         canvas.draw()
         shots.append(Image.fromarray(np.array(canvas.buffer_rgba())).convert("RGB"))
-    pictures = with_one_palette(shots)
+    # Curves have few colours, and all are in the last frame.
+    pictures = _with_palette_of_last(shots) if on_line else with_one_palette(shots)
     buffer = io.BytesIO()
     pictures[0].save(
         buffer,
@@ -102,13 +124,19 @@ def with_one_palette(shots: Sequence[Image.Image]) -> list[Image.Image]:
     return [s.quantize(palette=palette, dither=Image.Dither.NONE) for s in shots]
 
 
+def _with_palette_of_last(shots: Sequence[Image.Image]) -> list[Image.Image]:
+    last = shots[-1].quantize(256, dither=Image.Dither.NONE)
+    return [s.quantize(palette=last, dither=Image.Dither.NONE) for s in shots]
+
+
 def _draw(
     figure: Figure,
     rollouts: Mapping[str, Pictures],
     unit: Mapping[str, str],
     trajectory: int,
     channel: int,
-) -> Moving:
+) -> list[tuple[AxesImage, Floats]]:
+    """Draw the first frame; return the images, each with its values in every frame."""
     first = next(iter(rollouts.values()))
     panels = figure.subplots(2, 1 + len(rollouts), squeeze=False)
     truth = first.truth[trajectory, :, channel]
@@ -124,7 +152,7 @@ def _draw(
         )
     else:
         panels[1, 0].set_axis_off()
-    moving: Moving = [(field, truth)]
+    moving = [(field, truth)]
     for column, (label, one) in enumerate(rollouts.items(), start=1):
         above, below = panels[:, column]
         states = one.prediction[trajectory, :, channel]

@@ -3,13 +3,12 @@
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from data_gen.recipes import Recipe, read_recipe
 from experiments.evaluation import (
     ElementDefect,
     Evaluation,
@@ -18,78 +17,38 @@ from experiments.evaluation import (
     Pictures,
     write_evaluation,
 )
+from experiments.maps import (
+    BOOST,
+    Maps,
+    Motion,
+    Test,
+    boost_actions,
+    make_maps,
+    shifts_of,
+    strict_groups,
+)
 from experiments.runs import Run, identity_of, load_surrogate, read_run
 from experiments.table import print_table
-from pde_sym.dataset import TrajectoryDataset
 from pde_sym.diagnostics import (
-    Action,
     breaking_spectrum,
     defects,
-    in_batches,
     invariant_drift,
     invariant_scale,
-    probes,
-    semidirect,
     strict_floor,
 )
 from pde_sym.errors import InputError
 from pde_sym.metrics import relative_l2, vrmse
-from pde_sym.nn import Surrogate, count_parameters
+from pde_sym.nn import Surrogate, Task, count_parameters
 from pde_sym.progress import progress
-from pde_sym.simulate import Step, rollout
-from pde_sym.symmetry import Group, GroupElement, point_group, shift_group
+from pde_sym.simulate import rollout
+from pde_sym.symmetry import Group, GroupElement, point_group
 
-BATCH = 32
-"""States that go through a map at once."""
-MAX_INPUTS = 32
-"""Test states on which defects and spectra are measured."""
 FLOOR_INPUTS = 8
 FLOOR_POINTS = 1 << 26
 """Numbers that the strict floor may hold at once."""
 KEPT_ROLLOUTS = 4
 PARTS = 5
 """What one evaluation consists of, for the progress bar."""
-
-
-@dataclass(frozen=True)
-class Test:
-    """The test data of a run: what every diagnostic reads.
-
-    `states` is ``(trajectories, frames, channels, x, y)`` in float32; `environment` is
-    ``(trajectories, channels, x, y)`` in float64; `is_given` says whether it moves with
-    the state and is read by the model.
-    """
-
-    recipe: Recipe
-    states: Tensor
-    environment: Tensor
-    is_given: bool
-    dt: float
-
-    @classmethod
-    def read(cls, folder: Path) -> "Test":
-        dataset = TrajectoryDataset(folder, "test", window=2)
-        return cls(
-            read_recipe(folder),
-            dataset.load_all()["states"],
-            dataset.load_environment(),
-            len(dataset.given_fields) > 0,
-            dataset.dt,
-        )
-
-
-@dataclass(frozen=True)
-class Maps:
-    """Solver and surrogate as maps of the same inputs.
-
-    An input is a state, followed by the environment where that is given.
-    """
-
-    solver: Step
-    model: Step
-    inputs: Tensor
-    after: Action
-    before: Action
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -146,28 +105,28 @@ def evaluate(
     advance(1)
     maps = make_maps(test, surrogate)
     system, grid = test.recipe.system, test.recipe.grid
-    kept = slice(0, KEPT_ROLLOUTS)
+    axes, kept = grid.num_axes, slice(0, KEPT_ROLLOUTS)
     times = [test.dt * frame for frame in range(steps + 1)]
     measured = {
         "one_step_vrmse": one_step_error(test, surrogate),
-        "vrmse": _mean(vrmse(predicted, truth)[:, 1:]),
-        "relative_l2": _mean(relative_l2(predicted, truth)[:, 1:]),
-        "persistence_vrmse": _mean(vrmse(truth[:, :1], truth)[:, 1:]),
+        "vrmse": _mean(vrmse(predicted, truth, axes)[:, 1:]),
+        "relative_l2": _mean(relative_l2(predicted, truth, axes)[:, 1:]),
+        "persistence_vrmse": _mean(vrmse(truth[:, :1], truth, axes)[:, 1:]),
         "invariants": drift_series(test, truth, predicted),
     }
     advance(1)
-    measured["defects"] = element_defects(maps, test)
+    measured["defects"] = element_defects(maps, test, one.config.task)
     advance(1)
-    shifts = shift_group(4 if grid.shape[0] % 4 == 0 else 2)
-    measured["point_spectrum"] = spectrum(maps, point_group("D4"))
-    measured["shift_spectrum"] = spectrum(maps, shifts)
+    turns = point_group("D4") if grid.num_axes == 2 else None
+    measured["point_spectrum"] = spectrum(maps, turns)
+    measured["shift_spectrum"] = spectrum(maps, shifts_of(test))
     advance(1)
-    measured["strict_floors"] = strict_floors(maps, shifts)
+    measured["strict_floors"] = strict_floors(maps, strict_groups(test))
     advance(1)
     evaluation = Evaluation(
         run=one.name,
         model=one.config.model.kind,
-        group=getattr(one.config.model, "group", None),
+        group=getattr(one.config.model, "group", None) if axes == 2 else None,
         parameters=count_parameters(surrogate),
         seed=one.config.training.seed,
         updates=one.config.training.updates,
@@ -175,6 +134,7 @@ def evaluate(
         recipe=one.config.data.recipe,
         system=system.kind,
         strengths={term.kind: term.strength for term in system.breaking},
+        num_axes=one.config.task.num_axes,
         subgroup=system.survivors.name,
         trajectories=len(test.states),
         times=tuple(times),
@@ -192,76 +152,57 @@ def evaluate(
     return evaluation, pictures
 
 
-def make_maps(test: Test, surrogate: Surrogate) -> Maps:
-    """Return solver and surrogate as maps of the same test inputs."""
-    system, grid = test.recipe.dynamics, test.recipe.grid
-    frames = (0, (test.states.shape[1] - 1) // 2)
-    number = MAX_INPUTS // len(frames)
-    states = torch.cat([test.states[:number, f] for f in frames])
-    environment = test.environment[:number].repeat(len(frames), 1, 1, 1)
-    spec = system.fields.prognostic()
-    channels = spec.num_channels
-    after = Action(spec, grid)
-    kept = system.fields.prognostic_channels
-
-    def advance(u: Tensor, surroundings: Tensor) -> Tensor:
-        phi = system.solver(grid, surroundings, test.dt)
-        return phi(system.complete(u, grid))[:, kept]
-
-    if not test.is_given:
-        # One environment for all: it stays where it is when a state moves.
-        return Maps(
-            solver=in_batches(lambda u: advance(u.double(), environment[:1]), BATCH),
-            model=in_batches(lambda u: surrogate(u).double(), BATCH),
-            inputs=states,
-            after=after,
-            before=after,
-        )
-
-    def solver(x: Tensor) -> Tensor:
-        wide = x.double()
-        return advance(wide[:, :channels], wide[:, channels:])
-
-    def model(x: Tensor) -> Tensor:
-        return surrogate(x[:, :channels], x[:, channels:]).double()
-
-    return Maps(
-        solver=in_batches(solver, BATCH),
-        model=in_batches(model, BATCH),
-        inputs=torch.cat([states, environment.float()], dim=1),
-        after=after,
-        before=Action(spec + system.environment_fields, grid),
-    )
-
-
 def one_step_error(test: Test, surrogate: Surrogate) -> float:
     """Return the VRMSE of every frame predicted from the one before it."""
     total = 0.0
     for states, environment in zip(test.states, test.environment, strict=True):
         given = environment.float() if test.is_given else None
         predicted = surrogate(states[:-1], given)
-        total += float(vrmse(predicted, states[1:]).mean())
+        total += float(vrmse(predicted, states[1:], test.recipe.grid.num_axes).mean())
     return total / len(test.states)
 
 
-def element_defects(maps: Maps, test: Test) -> tuple[ElementDefect, ...]:
-    system, chosen = test.recipe.system, probes(test.recipe.grid)
+def element_defects(maps: Maps, test: Test, task: Task) -> tuple[ElementDefect, ...]:
+    """Return the defects under the system's motions, and under a boost of KdV."""
+    system, grid = test.recipe.system, test.recipe.grid
+    rows = _defects(
+        maps,
+        [(g, system.keeps(g, joint=test.is_given)) for g in system.probes(grid)],
+        maps.after,
+        maps.before,
+    )
+    if task.boost is not None:
+        actions = boost_actions(test, task.boost)
+        rows += _defects(maps, [(BOOST, not task.breaks_boosts)], *actions)
+    return rows
+
+
+def _defects(
+    maps: Maps, chosen: Sequence[tuple[Any, bool]], after: Motion, before: Motion
+) -> tuple[ElementDefect, ...]:
+    """Return a row per motion, of which is known whether it survives."""
+    motions = [motion for motion, _ in chosen]
     solver, model = (
-        defects(step, maps.inputs, chosen, maps.after, maps.before)
+        defects(step, maps.inputs, motions, after, before)
         for step in (maps.solver, maps.model)
     )
+    on_line = maps.inputs.ndim == 3
     return tuple(
         ElementDefect(
-            element=s.element.name,
-            survives=system.keeps(s.element, joint=test.is_given),
+            # On a line a shift along y says nothing.
+            element=m.name.removesuffix(", 0") if on_line else m.name,
+            survives=survives,
             solver=s.mean,
-            model=m.mean,
+            model=f.mean,
         )
-        for s, m in zip(solver, model, strict=True)
+        for (m, survives), s, f in zip(chosen, solver, model, strict=True)
     )
 
 
-def spectrum(maps: Maps, group: Group) -> tuple[IrrepShare, ...]:
+def spectrum(maps: Maps, group: Group | None) -> tuple[IrrepShare, ...]:
+    """Return the shares by irrep, none where there is no such group."""
+    if group is None:
+        return ()
     solver, model = (
         breaking_spectrum(step, maps.inputs, group, maps.after, maps.before)
         for step in (maps.solver, maps.model)
@@ -272,22 +213,15 @@ def spectrum(maps: Maps, group: Group) -> tuple[IrrepShare, ...]:
     )
 
 
-def strict_floors(maps: Maps, shifts: Group) -> dict[str, float]:
-    """Return the floor of models strict under shifts, with C4 and with D4."""
-    groups: dict[str, Sequence[GroupElement]] = {
-        name: semidirect(point_group(point), shifts)
-        for name, point in (
-            ("shifts", "C1"),
-            ("shifts, C4", "C4"),
-            ("shifts, D4", "D4"),
-        )
-    }
-    points = maps.inputs[0].numel() * max(len(group) for group in groups.values())
-    number = max(1, min(FLOOR_INPUTS, FLOOR_POINTS // points))
+def strict_floors(
+    maps: Maps, groups: dict[str, Sequence[GroupElement]]
+) -> dict[str, float]:
+    """Return the floor of models that are strict under each group."""
+    largest = max((len(group) for group in groups.values()), default=1)
+    number = FLOOR_POINTS // (maps.inputs[0].numel() * largest)
+    few = maps.inputs[: max(1, min(FLOOR_INPUTS, number))]
     return {
-        name: strict_floor(
-            maps.solver, maps.inputs[:number], group, maps.after, maps.before
-        )
+        name: strict_floor(maps.solver, few, group, maps.after, maps.before)
         for name, group in groups.items()
     }
 

@@ -87,8 +87,10 @@ class Evaluation(Frozen):
     """Hash of the recipe of the data."""
     system: str
     strengths: dict[str, float]
+    num_axes: int = 2
+    """Axes of the grid, 0 for a body."""
     subgroup: str
-    """What survives of T^2 x D4."""
+    """What survives of T^2 x D4, of the shifts of a line, of a body's rotations."""
     trajectories: int
     """Test trajectories."""
     times: tuple[float, ...]
@@ -105,9 +107,9 @@ class Evaluation(Frozen):
     """Per group, the relative one-step error under which no model that is strictly
     equivariant under it can go, on test inputs and all their images."""
     point_spectrum: tuple[IrrepShare, ...]
-    """Breaking spectrum under D4."""
+    """Breaking spectrum under D4; none on lines and of bodies."""
     shift_spectrum: tuple[IrrepShare, ...]
-    """Breaking spectrum under shifts by fractions of the box."""
+    """Breaking spectrum under shifts by fractions of the box; none of bodies."""
     invariants: tuple[InvariantSeries, ...]
 
 
@@ -120,13 +122,13 @@ class Pictures:
     times
         ``(frames,)``.
     truth, prediction
-        ``(trajectories, frames, channels, x, y)``, float32.
+        ``(trajectories, frames, channels, *points)``, float32.
     environment
-        ``(trajectories, channels, x, y)``; channels may be none.
+        ``(trajectories, channels, *points)``; channels may be none.
     channels, environment_channels
         Names of the channels.
     lengths
-        Side lengths of the box.
+        Lengths of the axes; a body has 1 x 1 x 1 points.
     """
 
     times: Floats

@@ -152,10 +152,13 @@ def _draw_drift(
 
 
 def element_name(name: str) -> str:
-    """Return ``turn 90°`` for ``turn 90``, ``shift (1/32, 0)`` for its decimals."""
+    """Return ``turn 90°`` for ``turn 90``, ``shift (1/32, 0)`` for its decimals.
+
+    Shifts of a line have one number.
+    """
     if name.startswith("shift "):
-        parts = name.removeprefix("shift ").split(",")
-        return f"shift ({', '.join(map(_fraction, parts))})"
+        parts = [_fraction(p) for p in name.removeprefix("shift ").split(",")]
+        return f"shift ({', '.join(parts)})" if parts[1:] else f"shift {parts[0]}"
     words = name.split(", ")
     words = [f"{w}°" if w.startswith("turn ") else w for w in words]
     return " + ".join(words)
@@ -267,14 +270,20 @@ def _legend_of_markers(figure: Figure, series: Sequence[Series]) -> None:
 
 
 def by_wave_number(shares: Sequence[IrrepShare]) -> tuple[IrrepShare, ...]:
-    """Add the shares of all modes (m_x, m_y) with one |m|, in the order of |m|."""
+    """Add the shares of all modes (m_x, m_y) with one |m|, in the order of |m|.
+
+    On a line a mode (m) is one alone.
+    """
     modes = [
         tuple(int(part) for part in share.irrep.removeprefix("mode (")[:-1].split(","))
         for share in shares
     ]
-    # The modes are residues: of n steps, n - 1 stands for -1.
+    # Modes of a plane are residues: of n steps, n - 1 stands for -1.
     n = 1 + max((max(mode) for mode in modes), default=0)
-    squares = [sum(min(m, n - m) ** 2 for m in mode) for mode in modes]
+    squares = [
+        mode[0] ** 2 if len(mode) == 1 else sum(min(m, n - m) ** 2 for m in mode)
+        for mode in modes
+    ]
     result = []
     for square in sorted(set(squares)):
         chosen = [s for s, q in zip(shares, squares, strict=True) if q == square]
@@ -292,7 +301,15 @@ def by_wave_number(shares: Sequence[IrrepShare]) -> tuple[IrrepShare, ...]:
 
 @styled
 def spectrum_chart(series: Sequence[Series]) -> Figure:
-    """Return the shares of solver and models in the irreps of D4 and of shifts."""
+    """Return the shares of solver and models in the irreps of D4 and of shifts.
+
+    Lines have shifts alone.
+
+    Raises
+    ------
+    InputError
+        When there are no such groups, as for a body.
+    """
 
     def points(e: Evaluation) -> tuple[IrrepShare, ...]:
         return tuple(s for s in e.point_spectrum if s.irrep != "trivial")
@@ -300,10 +317,19 @@ def spectrum_chart(series: Sequence[Series]) -> Figure:
     def shifts(e: Evaluation) -> tuple[IrrepShare, ...]:
         return by_wave_number([s for s in e.shift_spectrum if s.irrep != "trivial"])
 
-    figure = new_figure(10.0, 4.4)
-    row = figure.subplots(1, 2)
-    titles = ("turns and flips: irreps of D4", "shifts: Fourier modes m")
-    for axes, pick, title in zip(row, (points, shifts), titles, strict=True):
+    panels = [
+        (pick, title)
+        for pick, title in (
+            (points, "turns and flips: irreps of D4"),
+            (shifts, "shifts: Fourier modes m"),
+        )
+        if pick(series[0].first)
+    ]
+    if not panels:
+        raise InputError("a body has no turns, flips or shifts in space to draw")
+    figure = new_figure(5.0 * len(panels), 4.4)
+    row = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (pick, title) in zip(row, panels, strict=True):
         _draw_shares(axes, series, pick)
         axes.set_xlabel("share of the one-step map")
         axes.set_title(title, pad=20)

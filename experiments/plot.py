@@ -18,6 +18,7 @@ from experiments.series import (
     group_by_seed,
     read_evaluations,
     run_labels,
+    run_looks,
 )
 from experiments.strip import rollout_strip
 from pde_sym.errors import InputError
@@ -79,9 +80,10 @@ def draw(
     if kind in {"rollout", "animation"}:
         rollouts = read_rollouts(folders, evaluations, arguments.trajectory)
         unit = units(evaluations[0].system)
+        looks, number = run_looks(evaluations), arguments.trajectory
         if kind == "animation":
-            return animate(rollouts, unit, arguments.trajectory, suffix=suffix)
-        return encode(rollout_strip(rollouts, unit, arguments.trajectory), suffix)
+            return animate(rollouts, unit, number, suffix=suffix, looks=looks)
+        return encode(rollout_strip(rollouts, unit, number, looks=looks), suffix)
     series = group_by_seed(evaluations)
     if kind == "drift":
         return encode(drift_curve(series, arguments.invariant), suffix)

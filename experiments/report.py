@@ -29,6 +29,7 @@ from experiments.series import (
     group_by_seed,
     read_evaluations,
     read_settings,
+    run_looks,
 )
 from experiments.strip import rollout_strip
 from pde_sym.errors import InputError
@@ -37,6 +38,23 @@ from pde_sym.systems import SYSTEMS, BreakingTerm
 
 STEPS = 10
 """Steps of the rollout error in the table, fewer when the rollouts are shorter."""
+
+
+ROLLOUT_CAPTIONS = {
+    2: "Truth, prediction and prediction − truth. One colour scale for all states, one "
+    "for all errors. Look for errors that stay at one place.",
+    1: "Truth, prediction and prediction − truth, place to the right and time upwards. "
+    "One colour scale for all states, one for all errors. Look for errors that stay at "
+    "one place, upright streaks.",
+    0: "Every component against time, truth and predictions.",
+}
+"""What the picture of rollouts shows, by the number of axes."""
+MOTIONS = {
+    2: "Of T² x D4, the shifts, turns and flips of the square torus",
+    1: "Of the shifts T_x of the line, C1 standing for none",
+    0: "Of the rotations of space and of the body",
+}
+"""What may survive, by the number of axes."""
 
 
 @dataclass(frozen=True)
@@ -159,17 +177,18 @@ def draw_all(
     place = dict(zip(map(id, evaluations), folders, strict=True))
     shown = [one.first for one in series]
     rollouts = read_rollouts([place[id(e)] for e in shown], shown, 0)
-    unit = units(shown[0].system)
+    unit, looks = units(shown[0].system), run_looks(shown)
     drawn = {
-        "rollout": encode(rollout_strip(rollouts, unit), ".png"),
-        "animation": animate(rollouts, unit),
+        "rollout": encode(rollout_strip(rollouts, unit, looks=looks), ".png"),
         "error": encode(error_curve(series), ".png"),
         "drift": encode(drift_curve(series), ".png"),
         "defect": encode(defect_chart(series), ".png"),
-        "spectrum": encode(spectrum_chart(series), ".png"),
     }
+    if shown[0].num_axes:
+        drawn["animation"] = animate(rollouts, unit, looks=looks)
+        drawn["spectrum"] = encode(spectrum_chart(series), ".png")
     texts = captions(series)
-    return [Picture(name, *texts[name], png) for name, png in drawn.items()]
+    return [Picture(n, *texts[n], drawn[n]) for n in texts if n in drawn]
 
 
 def captions(series: Sequence[Series]) -> dict[str, tuple[str, str]]:
@@ -184,15 +203,14 @@ def captions(series: Sequence[Series]) -> dict[str, tuple[str, str]]:
     return {
         "rollout": (
             "Rollouts of one test trajectory",
-            "Truth, prediction and prediction − truth; every model starts from the "
-            "first frame and reads its own output. One colour scale for all states, "
-            "one for all errors. Look for errors that stay at one place. "
-            f"({seeds})",
+            f"{ROLLOUT_CAPTIONS[first.num_axes]} Every model starts from the first "
+            f"frame and reads its own output. ({seeds})",
         ),
         "animation": (
             "The same rollouts, moving",
             f"{len(first.times)} frames, {first.times[1]:g} T apart; above states, "
-            "below the environment and prediction − truth.",
+            f"below {'the environment and ' if first.num_axes == 2 else ''}"
+            "prediction − truth.",
         ),
         "error": (
             "Error along rollouts",
@@ -222,7 +240,7 @@ def captions(series: Sequence[Series]) -> dict[str, tuple[str, str]]:
             "Breaking spectrum",
             "E ‖f_σ‖² / Σ_τ E ‖f_τ‖² with f_σ(x) = d_σ / (c_σ |G|) Σ_g χ_σ(g) "
             "g⁻¹ f(g x), by irrep σ: which symmetry is broken, not only how much. "
-            f"Not drawn: the trivial share, the equivariant part ({trivial(series)}). "
+            f"Not drawn: the trivial share, the equivariant part{trivial(series)}. "
             "Shifts: by fractions of the box; shares of modes of one |m| are added, "
             f"and modes count modulo the number of shifts per axis.{bar}",
         ),
@@ -234,17 +252,19 @@ def invariants(first: Evaluation) -> str:
 
 
 def trivial(series: Sequence[Series]) -> str:
-    """Return the trivial shares under D4 as text."""
+    """Return the trivial shares under D4 as text, where there is D4."""
 
     def share(e: Evaluation, which: str) -> float:
         return sum(getattr(s, which) for s in e.point_spectrum if s.irrep == "trivial")
 
+    if not series[0].first.point_spectrum:
+        return ""
     parts = [f"D4: solver {share(series[0].first, 'solver'):.6f}"]
     for one in series:
         parts.append(
             f"{one.label} {one.values(lambda e: share(e, 'model')).mean():.6f}"
         )
-    return ", ".join(parts)
+    return f" ({', '.join(parts)})"
 
 
 # Page -------------------------------------------------------------------------------
@@ -293,8 +313,8 @@ def data_section(first: Evaluation) -> list[str]:
     parts = [
         page.heading("Data"),
         page.paragraph(
-            f"System {first.system}{equation}. Of T² x D4, the shifts, turns and flips "
-            f"of the square torus, survives: {first.subgroup}. Test data: "
+            f"System {first.system}{equation}. {MOTIONS[first.num_axes]}, survives: "
+            f"{first.subgroup}. Test data: "
             f"{first.trajectories} trajectories of {len(first.times)} frames up to "
             f"t = {first.times[-1]:g} T."
         ),
@@ -359,6 +379,8 @@ def result_section(first: Evaluation, results: Sequence[Result]) -> list[str]:
 
 def floor_section(first: Evaluation) -> list[str]:
     """Return the errors that strictly equivariant models cannot go under."""
+    if not first.strict_floors:
+        return []
     floors = [[name, f"{value:.2e}"] for name, value in first.strict_floors.items()]
     return [
         page.heading("Floors of strict equivariance"),

@@ -103,6 +103,7 @@ def task_of(dataset: TrajectoryDataset, system: System) -> Task:
         ),
         resolution=None if is_body else min(grid.shape),
         num_axes=0 if is_body else grid.num_axes,
+        kept_modes=system.kept_modes,
         boost=BOOST_SPEED * dataset.dt / grid.lengths[0] if is_kdv else None,
         breaks_boosts=is_kdv and KdVProperty.GALILEI not in system.properties,
         breaks_scaling=is_kdv and KdVProperty.SCALING not in system.properties,

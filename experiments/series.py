@@ -129,6 +129,17 @@ def run_labels(evaluations: Sequence[Evaluation]) -> list[str]:
     return [labels[id(one)] for one in evaluations]
 
 
+def run_looks(evaluations: Sequence[Evaluation]) -> dict[str, Look]:
+    """Return the look of every label of `run_labels`."""
+    looks = {
+        id(one): series.look
+        for series in group_by_seed(evaluations)
+        for one in series.evaluations
+    }
+    labels = run_labels(evaluations)
+    return {label: looks[id(e)] for label, e in zip(labels, evaluations, strict=True)}
+
+
 def _label(kind: Evaluation, alike: list[Evaluation]) -> str:
     """Return a name that tells `kind` from the others `alike` in model and group."""
     name = FAMILIES[kind.model][0] if kind.model in FAMILIES else kind.model

@@ -20,6 +20,8 @@ from experiments.drawing import (
     value_range,
 )
 from experiments.evaluation import Pictures
+from experiments.series import Look
+from experiments.space_time import body_curves, line_strip
 from pde_sym.fields import with_unit
 
 
@@ -29,8 +31,11 @@ def rollout_strip(
     unit: Mapping[str, str],
     trajectory: int = 0,
     channel: int = 0,
+    looks: Mapping[str, Look] | None = None,
 ) -> Figure:
     """Return truth, predictions and errors at a few times.
+
+    On a line place stands against time; of a body every component does.
 
     Parameters
     ----------
@@ -40,8 +45,14 @@ def rollout_strip(
         Unit per field.
     trajectory, channel
         Which of those that were kept.
+    looks
+        Label -> how curves are drawn.
     """
     first = next(iter(rollouts.values()))
+    if len(first.lengths) == 1:
+        return line_strip(rollouts, unit, trajectory, channel)
+    if len(first.lengths) == 3:
+        return body_curves(rollouts, unit, looks or {}, trajectory)
     frames = sorted({*np.linspace(0, len(first.times) - 1, 6).round().astype(int)})
     rows, columns = 1 + 2 * len(rollouts), len(frames) + 1
     figure = new_figure(1.42 * columns + 0.4, 1.42 * rows + 0.3)

@@ -7,7 +7,7 @@ same inputs.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -113,8 +113,8 @@ def breaking_spectrum(
     step: Step,
     states: Tensor,
     group: Group,
-    action: Action,
-    before: Action | None = None,
+    action: Callable[[Any, Tensor], Tensor],
+    before: Callable[[Any, Tensor], Tensor] | None = None,
 ) -> dict[str, float]:
     """Return ``E ||f_sigma||^2 / sum_tau E ||f_tau||^2`` by irrep of `group`.
 
@@ -134,8 +134,8 @@ def strict_floor(
     step: Step,
     states: Tensor,
     elements: Sequence[GroupElement],
-    action: Action,
-    before: Action | None = None,
+    action: Callable[[Any, Tensor], Tensor],
+    before: Callable[[Any, Tensor], Tensor] | None = None,
 ) -> float:
     """Return the relative error that no equivariant map can go under.
 

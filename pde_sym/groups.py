@@ -216,9 +216,12 @@ def point_group(name: str) -> Group:
 
 
 @functools.cache
-def shift_group(n: int) -> Group:
-    """Return the n x n shifts by multiples of L / n; its irreps are Fourier modes."""
-    steps = [(i, j) for i in range(n) for j in range(n)]
+def shift_group(n: int, num_axes: int = 2) -> Group:
+    """Return the shifts by multiples of L / n; its irreps are Fourier modes.
+
+    They are n x n shifts of a plane, or n of a line.
+    """
+    steps = [(i, j) for i in range(n) for j in range(n if num_axes == 2 else 1)]
     elements = tuple(GroupElement(shift=(i / n, j / n)) for i, j in steps)
     irreps = []
     for mode in steps:
@@ -231,9 +234,11 @@ def shift_group(n: int) -> Group:
             * math.cos(2 * math.pi * (mode[0] * i + mode[1] * j) / n)
             for i, j in steps
         )
-        label = f"mode ({mode[0]}, {mode[1]})" if any(mode) else "trivial"
+        numbers = ", ".join(map(str, mode[:num_axes]))
+        label = f"mode ({numbers})" if any(mode) else "trivial"
         irreps.append(Irrep(label, 2 if is_pair else 1, characters, is_pair))
-    return Group(f"shifts {n}x{n}", elements, tuple(irreps))
+    name = "x".join(num_axes * [str(n)])
+    return Group(f"shifts {name}", elements, tuple(irreps))
 
 
 @dataclass(frozen=True)

@@ -228,6 +228,22 @@ def test_place_is_sine_and_cosine() -> None:
     assert torch.allclose(out[1, 3:], torch.stack([angle.sin(), angle.cos()]))
 
 
+def test_increments_keep_to_the_modes_of_the_data() -> None:
+    task = INTACT.model_copy(update={"kept_modes": 2 / 3})
+    found = {}
+    for kept in (INTACT, task):
+        step = surrogate(StrictConfig(**SIZES, galilei=False), kept)
+        u = states()
+        spectrum = torch.fft.rfft(step(u) - u).abs()
+        highest = (POINTS - 1) // 3
+        tail = spectrum[..., highest + 1 :].amax()
+        found[kept.kept_modes] = float(tail / spectrum.amax())
+        assert spectrum[..., highest].amax() > 1e-2 * spectrum.amax()
+        assert shift_defect(step, 7) <= EXACT
+    assert found[2 / 3] <= EXACT
+    assert found[1.0] > 1e-2
+
+
 # Galilei boosts
 
 

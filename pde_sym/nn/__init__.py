@@ -44,6 +44,7 @@ from pde_sym.nn.layer import RelaxedLayer, relaxed_layers, split_parameters
 from pde_sym.nn.lift import FourierLift
 from pde_sym.nn.lines import (
     GalileanFrame,
+    LowPass1d,
     PeriodicConv1d,
     PositionChannels1d,
     RelaxedConv1d,
@@ -102,6 +103,7 @@ __all__ = [
     "Leray",
     "LiftConfig",
     "Likelihood",
+    "LowPass1d",
     "MLPConfig",
     "MeanKeeping",
     "ModelConfig",

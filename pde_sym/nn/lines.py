@@ -111,6 +111,29 @@ def _waves(num_points: int, modes: int, device: torch.device) -> Tensor:
     return math.sqrt(2) * torch.cat([angle.cos(), angle.sin()])
 
 
+class LowPass1d(nn.Module):
+    """Keeps the modes ``|m| < kept N / 2``, those that the solver of the data keeps.
+
+    It commutes with every shift. Nothing in the data tells a network what to do with
+    the other modes: left in, they grow along rollouts.
+
+    Parameters
+    ----------
+    kept
+        Part of the modes, at most 1.
+    """
+
+    def __init__(self, kept: float) -> None:
+        super().__init__()
+        self.kept = kept
+
+    def forward(self, x: Tensor) -> Tensor:
+        n = x.shape[-1]
+        m = torch.arange(n // 2 + 1, device=x.device)
+        spectrum = torch.fft.rfft(x) * (2 * m < self.kept * n)
+        return torch.fft.irfft(spectrum, n=n)
+
+
 class RelaxedConv1d(RelaxedLayer):
     """Periodic convolution that shifts commute with exactly, or up to learned fields.
 

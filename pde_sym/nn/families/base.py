@@ -16,7 +16,7 @@ from pde_sym.errors import InputError
 from pde_sym.fields import FieldSpec
 from pde_sym.nn.heads import Head, check_head, network_fields, with_head
 from pde_sym.nn.kernel_space import check_kernel_size
-from pde_sym.nn.lines import GalileanFrame
+from pde_sym.nn.lines import GalileanFrame, LowPass1d
 
 MATCH_TOLERANCE = 0.1
 """Relative difference of parameter counts that still counts as matched."""
@@ -38,6 +38,8 @@ class Task(Frozen):
         stay well above their spacing. A built model runs on every grid.
     num_axes
         Axes of the grid: 2, 1 for fields on a line, 0 for bodies, which are points.
+    kept_modes
+        Part of the Fourier modes that states have; increments on lines keep to them.
     boost
         Part of the box by which a mean of 1 moves the state in one step, ``6 dt / L``
         for KdV; None for systems without Galilei boosts.
@@ -51,6 +53,7 @@ class Task(Frozen):
     breaks_translation: bool = False
     resolution: PositiveInt | None = None
     num_axes: int = Field(default=2, ge=0, le=2)
+    kept_modes: float = Field(default=1.0, gt=0.0, le=1.0)
     boost: float | None = None
     breaks_boosts: bool = False
     breaks_scaling: bool = False
@@ -119,6 +122,8 @@ class Family(Frozen):
         state, given = network_fields(self.head, task.state, task.given)
         net = self._build(Task(**{**dict(task), "state": state, "given": given}))
         net = with_head(self.head, net, task.state)
+        if task.num_axes == 1 and task.kept_modes < 1:
+            net = nn.Sequential(net, LowPass1d(task.kept_modes))
         keeps = not task.breaks_boosts if self.galilei is None else self.galilei
         return GalileanFrame(net, task.boost) if keeps and task.boost else net
 

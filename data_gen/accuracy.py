@@ -8,26 +8,53 @@ steps halved. For a method of order p the difference is the time error less a pa
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from data_gen.recipes import Recipe
 from data_gen.shards import beginning, integrate
 from pde_sym.diagnostics import spectral_tail
+from pde_sym.errors import InputError
 from pde_sym.grid import WalledGrid
 from pde_sym.seeds import Split
+from pde_sym.store import Shard
 
 MAX_TRAJECTORIES = 4
 
 
-def accuracy(recipe: Recipe, split: Split, numbers: Sequence[int]) -> dict[str, Any]:
+def accuracy(
+    recipe: Recipe,
+    split: Split,
+    numbers: Sequence[int],
+    stored: Shard | None = None,
+) -> dict[str, Any]:
     """Return the largest time error and spectral tail of a frame, by prognostic field.
 
     ``error`` is ``||u - u_fine|| / ||u_fine||`` and ``tail`` is `spectral_tail`, None
-    where there are no Fourier modes. `numbers` are those of the trajectories that there
-    are.
+    where there are no Fourier modes.
+
+    Parameters
+    ----------
+    recipe, split
+        What the data set is of, and which part of it is measured.
+    numbers
+        Those of the trajectories that there are.
+    stored
+        Trajectories whose first frames are begun with where the recipe's own arrays
+        are known by their hash only.
+
+    Raises
+    ------
+    InputError
+        When they are needed and not there.
     """
-    begun = beginning(recipe, recipe.source(split), numbers[:MAX_TRAJECTORIES])
     first = recipe.first_frame(split)
+    try:
+        begun = beginning(recipe, recipe.source(split), numbers[:MAX_TRAJECTORIES])
+    except InputError:
+        if stored is None:
+            raise
+        begun, first = _first_frames(recipe, stored), 0
     usual, fine = (
         integrate(recipe, *begun, first + recipe.frames, refinement).states[:, first:]
         for refinement in (1, 2)
@@ -49,3 +76,12 @@ def accuracy(recipe: Recipe, split: Split, numbers: Sequence[int]) -> dict[str, 
             "tail": None if tail is None else float(tail),
         }
     return report
+
+
+def _first_frames(recipe: Recipe, stored: Shard) -> tuple[np.ndarray, np.ndarray]:
+    """Return states and environments, with what follows from the prognostic fields."""
+    system, some = recipe.system, slice(MAX_TRAJECTORIES)
+    states = torch.from_numpy(stored.states[some, 0].astype(np.float64))
+    prognostic = states[:, system.fields.prognostic_channels]
+    environment = stored.environment[some].astype(np.float64)
+    return system.complete(prognostic, stored.grid).numpy(), environment

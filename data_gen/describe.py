@@ -24,7 +24,7 @@ from data_gen.accuracy import accuracy
 from data_gen.recipes import Recipe, read_recipe
 from data_gen.shards import one_thread
 from pde_sym.diagnostics import Action, Defect, defects
-from pde_sym.errors import InputError, LostTrajectoryError
+from pde_sym.errors import LostTrajectoryError
 from pde_sym.progress import progress
 from pde_sym.store import (
     Manifest,
@@ -99,17 +99,18 @@ def describe(folder: Path) -> dict[str, Any]:
             p.value for p in system.intact_properties - system.properties
         ),
         "defect": data_defect(folder, manifest, recipe),
-        "accuracy": _accuracy(recipe, manifest),
+        "accuracy": _accuracy(folder, recipe, manifest),
     }
 
 
-def _accuracy(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
-    """Return time error and spectral tail; nothing where they cannot be measured."""
+def _accuracy(folder: Path, recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
+    """Return time error and spectral tail; nothing where finer steps get lost."""
     split = manifest.shown()
+    with open_entry(folder, manifest.of(split)[0]) as reader:
+        stored = reader.load()
     try:
-        return accuracy(recipe, split, manifest.numbers(split))
-    except (InputError, LostTrajectoryError):
-        # Own arrays are known by their hash only; finer steps may get lost themselves.
+        return accuracy(recipe, split, manifest.numbers(split), stored)
+    except LostTrajectoryError:
         return {}
 
 

@@ -189,7 +189,7 @@ def _check_budgets(path: Path, shard: Shard, recipe: Recipe, sizes: Series) -> f
         values, budget = shard.invariants[name], shard.budgets[name]
         if (budget[:, 0] != 0).any():
             raise DataError(f"{path}: {name}_budget does not start at 0")
-        size = np.maximum(np.abs(values), sizes[name][:, :1])
+        size = np.maximum(np.abs(values), sizes[name])
         residual = _relative(values - values[:, :1] - budget, size)
         if residual > invariant.residual:
             raise DataError(

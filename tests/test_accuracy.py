@@ -1,11 +1,17 @@
 """Time error and spectral tail of data at default settings, and of worse data."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
 from data_gen.accuracy import accuracy
-from data_gen.recipes import Recipe, resolve
+from data_gen.build import build
+from data_gen.describe import describe
+from data_gen.recipes import Recipe, read_recipe, resolve
 from pde_sym.diagnostics import spectral_tail
+from pde_sym.errors import InputError
 from pde_sym.grid import PeriodicGrid
 from pde_sym.seeds import Split
 from pde_sym.systems import SYSTEMS, flow_solver
@@ -86,3 +92,28 @@ def test_the_tail_counts_both_axes_and_all_channels() -> None:
     assert float(spectral_tail(state, grid, 1.0)) == pytest.approx(expected, rel=1e-9)
     both = spectral_tail(torch.stack([state, state.flip(0)]), grid, 1.0)
     assert both.shape == (2,)
+
+
+def test_own_arrays_begin_at_the_stored_frame(tmp_path: Path) -> None:
+    """The recipe in a folder knows them by their hash only."""
+    grid = PeriodicGrid.square(16)
+    field = np.random.default_rng(0).standard_normal((3, *grid.shape))
+    np.save(tmp_path / "u.npy", smooth(field))
+    sets = [f"initial.field={tmp_path / 'u.npy'}"]
+    asked = resolve("heat", sets=sets, options={"frames": 3, "resolution": 16})
+    counts = {Split.TRAIN: 2, Split.VALID: 0, Split.TEST: 1}
+    build(asked, counts, tmp_path / "data")
+    found = describe(tmp_path / "data")["accuracy"]["temperature"]
+    usual = accuracy(asked, Split.TEST, range(1))["temperature"]
+    assert 0 <= found["error"] <= 1e-6
+    assert found["tail"] == pytest.approx(usual["tail"], rel=1e-4)
+    with pytest.raises(InputError, match="hash"):
+        accuracy(read_recipe(tmp_path / "data"), Split.TEST, range(1))
+
+
+def smooth(field: np.ndarray) -> np.ndarray:
+    """Return the lowest modes of fields ``(n, x, y)``."""
+    modes = np.fft.rfft2(field)
+    modes[:, 3:-2] = 0
+    modes[:, :, 3:] = 0
+    return np.fft.irfft2(modes, s=field.shape[-2:])

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from rigid_bodies import GRID, NO_FIELDS
 from test_nn_so3 import rotations
 from torch import Tensor, nn
 
+from experiments.__main__ import main
+from experiments.runs import load_surrogate, read_run
 from pde_sym.errors import InputError
 from pde_sym.fields import FieldSpec
 from pde_sym.nn import SO3Network, body_direction, body_spectrum, relaxed_layers
@@ -247,3 +250,32 @@ def test_a_strict_network_hides_what_its_teacher_shows() -> None:
     shares = body_spectrum(student, x[:8], HEAVY, HEAVY)
     assert 1 - shares["trivial"] < 1e-12
     assert np.isclose(sum(shares.values()), 1)
+
+
+@pytest.mark.slow
+def test_a_run_shows_the_inertia_of_its_data(tmp_path: Path) -> None:
+    """From generated data to a trained surrogate, by the commands that users have."""
+    data, system = tmp_path / "data", RigidBody()
+    sizes = ["--train", "16", "--valid", "4", "--test", "1", "--frames", "21"]
+    assert main(["generate", "rigid_body", *sizes, "--out", str(data)]) == 0
+    x, inverse = units(16), torch.diag(1 / torch.tensor(system.moments).double())
+    rest = inverse - inverse.trace() / 3 * UNIT
+    found = {}
+    for kind in ("so3", "so3_isotypic", "mlp"):
+        out = tmp_path / kind
+        words = ["train", "--data", str(data), "--model", kind, "--out", str(out)]
+        assert main([*words, "--updates", "300"]) == 0
+        step = load_surrogate(read_run(out)).double()
+
+        def change(x: Tensor, step: nn.Module = step) -> Tensor:
+            return step(x[..., None, None, None]).flatten(1) - x
+
+        shares = body_spectrum(change, x, MOMENTUM, MOMENTUM)
+        found[kind] = 1 - shares["trivial"]
+        if kind == "so3_isotypic":
+            assert hidden(shares, "l2") > 0.95
+            direction, _ = body_direction(change, x, MOMENTUM, MOMENTUM, "l2")
+            assert angle(direction, rest / rest.norm()) < 3
+    assert found["so3"] < 1e-12
+    assert found["so3_isotypic"] > 0.9
+    assert found["mlp"] > 0.9

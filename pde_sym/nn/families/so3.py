@@ -58,6 +58,7 @@ class SO3Family(BodyFamily):
         Vectors fixed in the body that it reads, for instance to the centre of mass.
     """
 
+    group: ClassVar[str] = "SO(3)"
     width: PositiveInt = 8
     inertia: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
     directions: tuple[_Vector, ...] = ()

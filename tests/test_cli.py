@@ -122,16 +122,6 @@ def test_systems_shows_one_that_is_asked_for(
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_models_are_matched(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["models", "--json", "--match-parameters", "28000", "--resolution", "16"]
-    assert main(words) == 0
-    rows = json.loads(capsys.readouterr().out)
-    assert {row["model"] for row in rows} >= {"cnn", "strict", "modulated", "isotypic"}
-    for row in rows:
-        assert abs(row["parameters"] - 28000) <= 2800
-        assert row["update_ms"] > row["step_ms"] > 0
-
-
 def test_from_data_to_report(
     runs: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

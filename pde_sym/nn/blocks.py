@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from pde_sym.errors import InputError
 from pde_sym.nn._escnn import FieldType
 from pde_sym.nn.field_types import is_permutation
+from pde_sym.nn.lines import PeriodicConv1d
 
 
 class Pointwise(nn.Module):
@@ -95,3 +96,8 @@ class PeriodicConv2d(nn.Conv2d):
                 f"large, got {tuple(input.shape[-2:])}"
             )
         return super().forward(input)
+
+
+def periodic_conv(num_axes: int) -> type[PeriodicConv1d] | type[PeriodicConv2d]:
+    """Return the free convolution of a line or of the plane."""
+    return PeriodicConv1d if num_axes == 1 else PeriodicConv2d

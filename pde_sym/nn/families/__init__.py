@@ -10,6 +10,8 @@ from pydantic import Field
 from pde_sym.nn.families.base import Family, Task, count_parameters, match_width
 from pde_sym.nn.families.canonical import CanonicalConfig
 from pde_sym.nn.families.cnn import CNNConfig
+from pde_sym.nn.families.fno import FNOConfig
+from pde_sym.nn.families.gfno import GFNOConfig
 from pde_sym.nn.families.implicit import ImplicitConfig
 from pde_sym.nn.families.lift import LiftConfig
 from pde_sym.nn.families.rgroup import RGroupConfig
@@ -21,9 +23,13 @@ from pde_sym.nn.families.steerable import (
     ModulatedConfig,
     StrictConfig,
 )
+from pde_sym.nn.families.unet import UNetConfig
 
 ModelConfig = Annotated[
     CNNConfig
+    | UNetConfig
+    | FNOConfig
+    | GFNOConfig
     | StrictConfig
     | ModulatedConfig
     | IsotypicConfig
@@ -43,7 +49,9 @@ ModelConfig = Annotated[
 __all__ = [
     "CNNConfig",
     "CanonicalConfig",
+    "FNOConfig",
     "Family",
+    "GFNOConfig",
     "ImplicitConfig",
     "IsotypicConfig",
     "LiftConfig",
@@ -57,6 +65,7 @@ __all__ = [
     "SO3IsotypicConfig",
     "StrictConfig",
     "Task",
+    "UNetConfig",
     "count_parameters",
     "match_width",
 ]

@@ -1,46 +1,32 @@
 """The free convolutional network."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import PositiveInt
 from torch import nn
 
-from pde_sym.nn.blocks import PeriodicConv2d, PositionChannels
+from pde_sym.nn.blocks import periodic_conv
 from pde_sym.nn.families.base import ConvolutionalFamily, Task
-from pde_sym.nn.lines import PeriodicConv1d, PositionChannels1d
+from pde_sym.nn.families.free import FreeFamily
 
 
-class CNNConfig(ConvolutionalFamily):
+class CNNConfig(FreeFamily, ConvolutionalFamily):
     """A free convolutional network: translations only, or no symmetry at all.
 
     Parameters
     ----------
     width
         Hidden channels.
-    position_channels
-        Whether it reads sin and cos of its place; None where the task breaks
-        translations, without which it could not learn that.
     """
 
-    axes: ClassVar[tuple[int, ...]] = (1, 2)
     kind: Literal["cnn"] = "cnn"
     width: PositiveInt = 32
-    position_channels: bool | None = None
 
-    def _build(self, task: Task) -> nn.Module:
-        reads_place = self.position_channels
-        if reads_place is None:
-            reads_place = task.breaks_translation
-        on_line = task.num_axes == 1
-        convolution = PeriodicConv1d if on_line else PeriodicConv2d
-        position = PositionChannels1d if on_line else PositionChannels
-        first = task.inputs.num_channels
-        layers: list[nn.Module] = []
-        if reads_place:
-            layers.append(position())
-            first += position.num_channels
+    def _body(self, channels_in: int, task: Task) -> list[nn.Module]:
+        convolution, layers = periodic_conv(task.num_axes), []
         for _ in range(self.depth - 1):
-            layers += [convolution(first, self.width, self.kernel_size), nn.GELU()]
-            first = self.width
-        layers.append(convolution(first, task.state.num_channels, self.kernel_size))
-        return nn.Sequential(*layers)
+            layers += [convolution(channels_in, self.width, self.kernel_size)]
+            layers += [nn.GELU()]
+            channels_in = self.width
+        out = task.state.num_channels
+        return [*layers, convolution(channels_in, out, self.kernel_size)]

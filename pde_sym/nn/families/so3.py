@@ -32,7 +32,7 @@ class BodyFamily(Family):
     """
 
     axes: ClassVar[tuple[int, ...]] = (0,)
-    depth: int = Field(default=3, ge=1)
+    depth: int = Field(default=4, ge=1)
     rotated: tuple[str, ...] = ()
 
     @abstractmethod
@@ -46,6 +46,9 @@ class BodyFamily(Family):
 
 class SO3Family(BodyFamily):
     """Networks of numbers, vectors and tensors in the frame of the body.
+
+    Each layer but the last is followed by a product: the step of a body that reads its
+    inertia, a series ``Pi x I^-1 Pi + ..``, needs three of them, a depth of 4.
 
     Parameters
     ----------
@@ -164,7 +167,6 @@ class MLPConfig(BodyFamily):
 
     kind: Literal["mlp"] = "mlp"
     width: PositiveInt = 64
-    depth: int = Field(default=4, ge=1)
 
     @override
     def _network(self, inputs: FieldSpec, outputs: FieldSpec) -> nn.Module:

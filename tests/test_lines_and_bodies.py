@@ -146,6 +146,22 @@ def test_a_body_is_measured_under_its_own_rotations(tmp_path: Path) -> None:
     assert strict_floors(maps, strict_groups(test)) == {}
 
 
+def test_a_body_goes_from_data_to_a_report(tmp_path: Path) -> None:
+    words = "rigid_body --break gravity=0.3 --frames 4"
+    data = generate(tmp_path / "data", *words.split())
+    run, page = tmp_path / "runs" / "mlp", tmp_path / "page.html"
+    options = ["--model", "mlp", "--width", "8", "--updates", "2", *SMALL]
+    assert main(["train", "--data", str(data), "--out", str(run), *options]) == 0
+    assert main(["evaluate", str(run)]) == 0
+    one = read_evaluation(run)
+    assert one.num_axes == 0
+    assert one.subgroup.endswith("of the body")
+    assert {d.survives for d in one.defects} == {True, False}
+    assert main(["report", str(run), "--out", str(page)]) == 0
+    drawn = {path.stem for path in (tmp_path / "figures").glob("*.png")}
+    assert drawn == {"rollout", "error", "drift", "defect"}
+
+
 # Motions
 
 

@@ -45,7 +45,7 @@ class Coarsen(nn.Module):
                 f"a grid of {nx} x {ny} points cannot be halved; use even numbers"
             )
         if self.resampling == "spectral":
-            return _resample(x, (nx // 2, ny // 2))
+            return resample(x, (nx // 2, ny // 2))
         for axis in (-2, -1):
             x = x / 2 + (x.roll(1, axis) + x.roll(-1, axis)) / 4
         return x[..., ::2, ::2]
@@ -69,14 +69,14 @@ class Refine(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, N_x, N_y)`` to ``(B, C, 2 N_x, 2 N_y)``."""
         if self.resampling == "spectral":
-            return _resample(x, (2 * x.shape[-2], 2 * x.shape[-1]))
+            return resample(x, (2 * x.shape[-2], 2 * x.shape[-1]))
         for axis in (-2, -1):
             between = (x + x.roll(-1, axis)) / 2
             x = torch.stack([x, between], axis).flatten(axis - 1, axis)
         return x
 
 
-def _resample(x: Tensor, shape: tuple[int, int]) -> Tensor:
+def resample(x: Tensor, shape: tuple[int, int]) -> Tensor:
     """Return the values at ``x_i = i L / N'`` of the modes that both grids hold."""
     kept = [(min(n, m) - 1) // 2 for n, m in zip(x.shape[-2:], shape, strict=True)]
     before = torch.fft.rfft2(x, norm="forward")

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from pde_sym.nn._escnn import FieldType
 from pde_sym.nn.blocks import Pointwise
+from pde_sym.nn.coarsen import resample
 from pde_sym.nn.conv import STRICT, SteerableConv2d
 from pde_sym.nn.fieldwise import ConstantModule, channels_of_fields
 from pde_sym.nn.kernel_space import Band
@@ -19,7 +20,39 @@ from pde_sym.nn.nonlinear import (
 from pde_sym.nn.norm import FieldNorm
 from pde_sym.nn.relaxation import Relaxation
 
-Nonlinearity = Pointwise | Gated | NormNonlinearity | FourierPointwise
+
+class Antialiased(nn.Module):
+    """A nonlinearity taken on `factor` times as many points per axis.
+
+    A function of samples does not commute with moving them by less than their spacing;
+    taken on finer samples, between two exact changes of grid, it commutes with shifts
+    by those. Turns and flips stay exact.
+
+    Parameters
+    ----------
+    phi
+        The nonlinearity.
+    factor
+        Points of the finer grid per point and axis.
+
+    References
+    ----------
+    Karras et al. 2021, Alias-Free Generative Adversarial Networks, section 2.
+    """
+
+    def __init__(self, phi: "Nonlinearity", factor: int = 2) -> None:
+        super().__init__()
+        self.in_type, self.out_type = phi.in_type, phi.out_type
+        self.phi, self.factor = phi, factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C_in, x, y)`` to ``(B, C_out, x, y)``."""
+        nx, ny = x.shape[-2:]
+        fine = resample(x, (self.factor * nx, self.factor * ny))
+        return resample(self.phi(fine), (nx, ny))
+
+
+Nonlinearity = Pointwise | Gated | NormNonlinearity | FourierPointwise | Antialiased
 
 
 class ResidualBlock(ConstantModule):

@@ -14,6 +14,11 @@ from pde_sym.nn.families.fno import FNOConfig
 from pde_sym.nn.families.gfno import GFNOConfig
 from pde_sym.nn.families.implicit import ImplicitConfig
 from pde_sym.nn.families.lift import LiftConfig
+from pde_sym.nn.families.multiscale import (
+    IsotypicUNetConfig,
+    ModulatedUNetConfig,
+    StrictUNetConfig,
+)
 from pde_sym.nn.families.rgroup import RGroupConfig
 from pde_sym.nn.families.rpp import RPPConfig
 from pde_sym.nn.families.rsteer import RSteerConfig
@@ -41,7 +46,10 @@ ModelConfig = Annotated[
     | RSteerConfig
     | LiftConfig
     | ImplicitConfig
-    | CanonicalConfig,
+    | CanonicalConfig
+    | StrictUNetConfig
+    | ModulatedUNetConfig
+    | IsotypicUNetConfig,
     Field(discriminator="kind"),
 ]
 """Any model family, told apart by ``kind``."""
@@ -54,16 +62,19 @@ __all__ = [
     "GFNOConfig",
     "ImplicitConfig",
     "IsotypicConfig",
+    "IsotypicUNetConfig",
     "LiftConfig",
     "MLPConfig",
     "ModelConfig",
     "ModulatedConfig",
+    "ModulatedUNetConfig",
     "RGroupConfig",
     "RPPConfig",
     "RSteerConfig",
     "SO3Config",
     "SO3IsotypicConfig",
     "StrictConfig",
+    "StrictUNetConfig",
     "Task",
     "UNetConfig",
     "count_parameters",

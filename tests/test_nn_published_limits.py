@@ -75,10 +75,12 @@ def group_average(kernel: Tensor, layer: KernelLayer) -> Tensor:
 @pytest.mark.parametrize("group", ["C4", "D4"])
 def test_the_steerable_part_is_the_group_average(group: str) -> None:
     before, after = fields(group)
-    layer = ResidualPathwayConv2d(before, after, 5, free_start=1).double()
-    kept = steerable_part(layer.free, before, after)
+    # Regular fields on either side of the others: several of a kind, not in a row.
+    mixed = regular_type(gspace(group), 1) + before + after
+    layer = ResidualPathwayConv2d(mixed, mixed, 5, free_start=1).double()
+    kept = steerable_part(layer.free, mixed, mixed)
     assert distance(kept, group_average(layer.free, layer)) < ROUND_OFF
-    again = steerable_part(kept, before, after)
+    again = steerable_part(kept, mixed, mixed)
     assert distance(again, kept) < ROUND_OFF
     assert 0.1 < kept.norm() / layer.free.norm() < 0.9
 

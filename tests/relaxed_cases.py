@@ -56,8 +56,17 @@ def network(
 
 
 def lifted(group: str = "C4", **settings: Any) -> nn.Module:
-    """Return a strict network that a lift writes two fields into, in float64."""
-    config = LiftConfig(group=group, width=2, depth=3, kernel_size=3, hidden=8)
+    """Return a strict network that a lift writes four fields into, in float64."""
+    # Features that are the same at every point say little of white noise.
+    config = LiftConfig(
+        group=group,
+        width=2,
+        depth=3,
+        kernel_size=3,
+        hidden=8,
+        extra_fields=4,
+        out_modes=1,
+    )
     task = Task(state=SPEC)
     return config.model_copy(update=settings).build(task).double()
 

@@ -1,4 +1,6 @@
-"""``pde-sym bench``: our solvers against their floor and against other codes.
+"""``pde-sym bench``: solvers and layers against their floors and other codes.
+
+``layers`` is `experiments.bench_layers`; the rest is about ``solvers``.
 
 Every solver runs in a process of its own, pinned to one core, on the same problem;
 then in as many processes as there are cores, at once. Times are compared at equal
@@ -33,7 +35,7 @@ Row = dict[str, Any]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=("solvers",))
+    parser.add_argument("what", choices=("solvers", "layers"))
     parser.add_argument(
         "--problem",
         action="append",
@@ -47,10 +49,68 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="an interpreter that has the other codes (this one)",
     )
+    parser.add_argument(
+        "--channels", type=int, default=64, metavar="N", help="of the layers (64)"
+    )
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="of the layers (cpu)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all rows")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.what == "layers":
+        return _layers(arguments)
+    return _solvers(arguments)
+
+
+def _layers(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from experiments.bench_layers import GROUPS, bench_layers
+
+    torch.set_num_threads(1)
+    rows: list[Row] = []
+    with progress("layers", len(GROUPS), "groups") as finished:
+        for group in GROUPS:
+            rows += bench_layers(
+                channels=arguments.channels, groups=(group,), device=arguments.device
+            )
+            finished(1)
+
+    def heads(what: str) -> list[str]:
+        return [f"{what} [ms]", "/ Conv2d", "/ escnn"]
+
+    print_table(
+        f"{arguments.channels} channels, 5 x 5, 64^2 points, a batch of 16, one thread",
+        ["layer", "group", *heads("step"), *heads("inference")],
+        [
+            [row["layer"], row["group"] or "-"]
+            + [
+                cell
+                for what in ("step", "inference")
+                for cell in (
+                    f"{row[f'{what}_ms']:.1f}",
+                    f"{row[f'{what}_to_conv2d']:.3f}",
+                    "-"
+                    if row[f"{what}_to_escnn"] is None
+                    else f"{row[f'{what}_to_escnn']:.3f}",
+                )
+            ]
+            for row in rows
+        ],
+    )
+    _write(arguments.json, {"device": arguments.device, "rows": rows})
+    return 0
+
+
+def _write(path: Path | None, report: Row) -> None:
+    if path is not None:
+        text = json.dumps({"machine": platform.machine(), **report}, indent=1) + "\n"
+        files.write_file(path, text.encode())
+
+
+def _solvers(arguments: argparse.Namespace) -> int:
     from experiments.contests import CONTESTS  # torch and the solvers
 
     names = arguments.problem or list(CONTESTS)
@@ -81,10 +141,7 @@ def run(arguments: argparse.Namespace) -> int:
                     row["floor"] = floor_ratio(contest, cores[0])
             show(contest.name, contest.target, found)
             rows += found
-    if arguments.json:
-        machine = {"machine": platform.machine(), "cores": len(cores)}
-        text = json.dumps({**machine, "rows": rows}, indent=1) + "\n"
-        files.write_file(arguments.json, text.encode())
+    _write(arguments.json, {"cores": len(cores), "rows": rows})
     return 0
 
 

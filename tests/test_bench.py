@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from experiments.__main__ import main
 from experiments.bench import compete, time_at_error
+from experiments.bench_layers import SETTINGS, bench_layers
 from experiments.contests import flow, heat, kdv, plume, rigid_body
 from experiments.peers import SOLVERS, measure
+from pde_sym.errors import InputError
 
 
 def row(error: float, seconds: float, trajectories: int = 2) -> dict[str, float]:
@@ -82,3 +85,21 @@ def test_figures_are_written(
 def test_unknown_problems_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "solvers", "--problem", "burgers"]) == 2
     assert "expected one of kdv, flow-64" in capsys.readouterr().err
+
+
+def test_layers_are_timed_in_turns_and_compared_with_conv2d() -> None:
+    rows = bench_layers(
+        channels=8, resolution=8, batch=2, repeats=2, groups=("C4",), kernel_size=3
+    )
+    by_name = {row["layer"]: row for row in rows}
+    assert set(by_name) == {"Conv2d", *SETTINGS, "escnn R2Conv"}
+    assert by_name["Conv2d"]["step_to_conv2d"] == 1.0
+    row = by_name["modulated"]
+    ratio = row["step_ms"] / by_name["escnn R2Conv"]["step_ms"]
+    assert row["step_to_escnn"] == pytest.approx(ratio)
+    assert by_name["Conv2d"]["step_to_escnn"] is None
+    with pytest.raises(InputError, match="multiple of 4 for C4"):
+        bench_layers(channels=6, groups=("C4",))
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="torch sees no GPU"):
+            bench_layers(device="cuda")

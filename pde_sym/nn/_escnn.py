@@ -8,6 +8,6 @@ with warnings.catch_warnings():
     from escnn import gspaces
     from escnn.group import Representation, directsum
     from escnn.gspaces import GSpace
-    from escnn.nn import FieldType
+    from escnn.nn import FieldType, R2Conv
 
-__all__ = ["FieldType", "GSpace", "Representation", "directsum", "gspaces"]
+__all__ = ["FieldType", "GSpace", "R2Conv", "Representation", "directsum", "gspaces"]

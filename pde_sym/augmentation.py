@@ -161,10 +161,11 @@ class GroupAugmentation(Motions, Augmentation):
 class EquivariancePenalty(Motions):
     """A charge on the defect of the network itself, with one motion per sample.
 
-    ``E ||f(g x) - g f(x)||^2 / E ||f(x)||^2`` of the normalised increment f, the
-    denominator without a gradient; x is the first frame of a window and its given
-    fields. REMUL with constant weights, made relative: Elhag, Rusch, Di Giovanni and
-    Bronstein 2024, Relaxed Equivariance via Multitask Learning (arXiv 2410.17878).
+    ``E ||f(g x) - g f(x)||^2 / E ||f(x)||^2`` of the normalised increment f; x is the
+    first frame of a window and its given fields. The size has a gradient too: without
+    it a network escapes the charge by predicting nothing, with it by symmetry alone.
+    REMUL with constant weights, made relative: Elhag, Rusch, Di Giovanni and Bronstein
+    2024, Relaxed Equivariance via Multitask Learning (arXiv 2410.17878).
 
     Parameters
     ----------
@@ -172,7 +173,7 @@ class EquivariancePenalty(Motions):
         Factor on it in the loss, beta of the paper.
     """
 
-    weight: PositiveFloat = 1.0
+    weight: PositiveFloat = 0.1
 
     def __call__(
         self,
@@ -193,5 +194,5 @@ class EquivariancePenalty(Motions):
             move(elements, state, task.state, axes), moved
         )
         turned_after = move(elements, out, task.state, axes)
-        size = out.detach().square().mean().clamp_min(torch.finfo(out.dtype).tiny)
+        size = out.square().mean().clamp_min(torch.finfo(out.dtype).tiny)
         return (turned_before - turned_after).square().mean() / size

@@ -170,10 +170,11 @@ class EquivariancePenalty(Motions):
     Parameters
     ----------
     weight
-        Factor on it in the loss, beta of the paper.
+        Factor on it in the loss, beta of the paper. The loss of a step that changes
+        little is small from the start: 1 would be all that counts.
     """
 
-    weight: PositiveFloat = 0.1
+    weight: PositiveFloat = 0.01
 
     def __call__(
         self,

@@ -27,6 +27,7 @@ from pde_sym.nn import (
     regular_type,
 )
 from pde_sym.nn.field_types import elements_of, subgroup_indices
+from pde_sym.nn.kernel_layer import wrap
 from pde_sym.symmetry import point_group
 
 SPEC = FieldSpec.of(Field(name="u"), Field(name="v", rank=Rank.VECTOR, components=2))
@@ -128,16 +129,15 @@ class Planted(nn.Module):
         super().__init__()
         self.strict, self.part = network(Strict()), None
         if part is not None:
-            self.part = layer(Isotypic(parts=(part,)))
+            self.part, self.name = layer(Isotypic(parts=(part,))), part
+            plant(self.part, 1.0)
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         out = self.strict(x)
         if self.part is None:
             return out
-        own = self.part(x) - nn.functional.conv2d(
-            nn.functional.pad(x, 4 * [1], mode="circular"), self.part.kernel()
-        )
+        own = nn.functional.conv2d(wrap(x, 3), self.part.parts[self.name]())
         return out + 0.3 * own * out.norm() / own.norm()
 
 

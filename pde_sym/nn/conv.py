@@ -2,15 +2,15 @@
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from pde_sym.errors import InputError
 from pde_sym.nn._escnn import FieldType
 from pde_sym.nn.field_types import field_groups
+from pde_sym.nn.kernel_layer import KernelLayer, norm
 from pde_sym.nn.kernel_space import (
     TRIVIAL,
     Band,
@@ -19,7 +19,6 @@ from pde_sym.nn.kernel_space import (
     part_names,
 )
 from pde_sym.nn.kernel_term import KernelTerm, expand
-from pde_sym.nn.layer import RelaxedLayer
 from pde_sym.nn.position import PositionTerm
 from pde_sym.nn.relaxation import (
     Constrained,
@@ -35,7 +34,7 @@ from pde_sym.nn.terms import BiasTerm, FibreTerm
 STRICT = Strict()
 
 
-class SteerableConv2d(RelaxedLayer):
+class SteerableConv2d(KernelLayer):
     """Periodic convolution whose weight sharing is exact, or relaxed by learning.
 
     ``out(x) = sum_o K(o) [(1 + a(x + o)) f(x + o)] + b`` with, depending on the
@@ -83,21 +82,9 @@ class SteerableConv2d(RelaxedLayer):
         band: Band = "auto",
         relaxation: Relaxation = STRICT,
     ) -> None:
-        super().__init__()
-        if in_type.gspace != out_type.gspace:
-            raise InputError(
-                f"expected both field types on one plane, got {in_type.gspace.name} "
-                f"and {out_type.gspace.name}; build both from the same gspace"
-            )
-        self.in_type, self.out_type = in_type, out_type
-        self.kernel_size, self.setting = kernel_size, relaxation
-        self.band: Band = band
+        super().__init__(in_type, out_type, kernel_size, band=band)
+        self.setting = relaxation
         self.kernel, self.parts = self._kernels()
-        if self.kernel.is_empty:
-            raise InputError(
-                f"no {kernel_size} x {kernel_size} kernel of {in_type.gspace.name} "
-                f"maps {in_type} to {out_type}; use a larger kernel"
-            )
         self.strengths = nn.ParameterDict()
         held, self.multipliers = relaxation.held, nn.ParameterDict()
         if isinstance(held, Constrained | Likelihood):
@@ -108,12 +95,10 @@ class SteerableConv2d(RelaxedLayer):
             for name in self.parts:
                 self.multipliers[name] = nn.Parameter(torch.zeros(()), False)
         keep = relaxation.relax_to
-        self.bias = BiasTerm(out_type)
         is_fibre = relaxation.relaxes_fibre
         self.fibre_out = FibreTerm(out_type, keep) if is_fibre else None
         self.fibre_in = FibreTerm(in_type, keep) if is_fibre else None
         self.extra_bias = BiasTerm(out_type, keep) if relaxation.relaxes_bias else None
-        self.position = None
         if relaxation.modes:
             self.position = PositionTerm(
                 in_type,
@@ -121,7 +106,6 @@ class SteerableConv2d(RelaxedLayer):
                 relaxation.banks,
                 None if keep == "C1" else keep,
             )
-        self._kept: tuple[list[tuple[Tensor, int]], tuple[Tensor, Tensor]] | None = None
 
     def _kernels(self) -> tuple[KernelTerm, nn.ModuleDict]:
         """Return the steerable kernels and the parts that may leave the symmetry."""
@@ -133,7 +117,7 @@ class SteerableConv2d(RelaxedLayer):
             KernelTerm, self.in_type, self.out_type, self.kernel_size, self.band
         )
         std = 0.0 if isinstance(held, Penalised | Prior) else 1.0
-        kernel, keep = make(), self.setting.relax_to
+        kernel, keep = self.steerable_term(), self.setting.relax_to
         found = {name: make(name, keep, std) for name in names}
         found = {name: part for name, part in found.items() if not part.is_empty}
         if isinstance(held, Free):
@@ -144,32 +128,6 @@ class SteerableConv2d(RelaxedLayer):
                     weight.data *= math.sqrt(kernel.rank / total)
         return kernel, nn.ModuleDict(found)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the fields after the layer, ``(B, C_in, x, y) -> (B, C_out, x, y)``.
-
-        Raises
-        ------
-        InputError
-            When the channels are not those of `in_type` or the grid is smaller than
-            the kernel.
-        """
-        if x.ndim != 4 or x.shape[1] != self.in_type.size:
-            raise InputError(
-                f"expected input (batch, {self.in_type.size}, x, y), "
-                f"got shape {tuple(x.shape)}"
-            )
-        if min(x.shape[2:]) < self.kernel_size:
-            raise InputError(
-                f"a kernel of {self.kernel_size} points needs a grid at least as "
-                f"large, got {tuple(x.shape[2:])}"
-            )
-        if self.position is not None:
-            x = self.position(x)
-        kernel, bias = self._kernel_and_bias()
-        half = self.kernel_size // 2
-        padded = nn.functional.pad(x, 4 * [half], mode="circular") if half else x
-        return nn.functional.conv2d(padded, kernel, bias)
-
     def effective_kernel(self) -> Tensor:
         """Return K with everything learned in it, shape ``(C_out, C_in, k, k)``."""
         parts = [(part, self._strength(name)) for name, part in self._parts()]
@@ -178,6 +136,11 @@ class SteerableConv2d(RelaxedLayer):
         kernel = self.fibre_out(self.kernel())
         kernel = self.fibre_in(kernel.transpose(0, 1)).transpose(0, 1)
         return kernel + expand(parts) if parts else kernel
+
+    def effective_bias(self) -> Tensor:
+        return (
+            self.bias() if self.extra_bias is None else self.bias() + self.extra_bias()
+        )
 
     def _parts(self) -> list[tuple[str, KernelTerm]]:
         return [(n, p) for n, p in self.parts.items() if isinstance(p, KernelTerm)]
@@ -204,7 +167,7 @@ class SteerableConv2d(RelaxedLayer):
             for strength in [self._strength(name)]
             for weight in part.parameters()
         ]
-        return _norm(relaxed, plain) / _norm(plain, plain)
+        return norm(relaxed, plain[0]) / norm(plain, plain[0])
 
     def penalty(self) -> Tensor:
         """Return the penalty on what relaxes K; see `Penalised` and `Prior`.
@@ -270,15 +233,12 @@ class SteerableConv2d(RelaxedLayer):
         total = sum(energies.values())
         return {name: energy / total for name, energy in energies.items()}
 
-    def relaxed_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield the parameters that leave the symmetry; keep weight decay off them."""
+    def relaxing_weights(self) -> Iterator[nn.Parameter]:
         terms = (self.parts, self.fibre_out, self.fibre_in, self.extra_bias)
         for term in terms:
             if term is not None:
                 yield from term.parameters()
         yield from self.strengths.parameters()
-        if self.position is not None:
-            yield from self.position.weights
 
     def parameters_per_part(self) -> dict[str, int]:
         terms: dict[str, list[nn.Module | None]] = {
@@ -294,50 +254,6 @@ class SteerableConv2d(RelaxedLayer):
             for name, some in terms.items()
         }
         return {name: number for name, number in numbers.items() if number}
-
-    def train(self, mode: bool = True) -> Self:
-        self._kept = None
-        return super().train(mode)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kept": None}
-
-    def _expand(self) -> tuple[Tensor, Tensor]:
-        device = self.kernel.weights[0].device.type
-        with torch.autocast(device, enabled=False):
-            bias = self.bias()
-            if self.extra_bias is not None:
-                bias = bias + self.extra_bias()
-            return self.effective_kernel().contiguous(), bias
-
-    def _kernel_and_bias(self) -> tuple[Tensor, Tensor]:
-        weights = list(self.parameters())
-        is_learning = torch.is_grad_enabled() and any(w.requires_grad for w in weights)
-        # Under torch.func the weights are stand-ins, which have no version.
-        is_plain = all(isinstance(w, nn.Parameter) for w in weights)
-        if self.training or is_learning or not is_plain:
-            return self._expand()
-        if self._kept is None or not _is_current(self._kept[0], weights):
-            with torch.inference_mode(False), torch.no_grad():
-                versions = [(w.detach(), w._version) for w in weights]
-                self._kept = (versions, self._expand())
-        return self._kept[1]
-
-
-def _is_current(kept: list[tuple[Tensor, int]], weights: list[nn.Parameter]) -> bool:
-    """Return whether no weight was replaced or written since; `kept` owns storage."""
-    return len(kept) == len(weights) and all(
-        old.data_ptr() == new.data_ptr()
-        and old.dtype == new.dtype
-        and version == new._version
-        for (old, version), new in zip(kept, weights, strict=True)
-    )
-
-
-def _norm(weights: Sequence[Tensor], like: Sequence[Tensor]) -> Tensor:
-    """Return the joint 2-norm; its slope at zero is zero, not infinite."""
-    flat = [w.flatten() for w in weights if w.numel()]
-    return torch.linalg.vector_norm(torch.cat(flat or [like[0].new_zeros(1)]))
 
 
 def _mean_square(term: nn.Module) -> Tensor:

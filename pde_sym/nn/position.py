@@ -70,7 +70,6 @@ class PositionTerm(Term):
         return x * (1 + self.factors((x.shape[-2], x.shape[-1])))
 
 
-@functools.lru_cache(maxsize=64)
 def _waves(num_points: int, modes: int) -> NDArray[np.float64]:
     """Return 1, sqrt2 cos and sqrt2 sin of ``2 pi m i / N``, shape (2M + 1, N)."""
     angle = 2 * np.pi * np.arange(num_points) / num_points

@@ -3,17 +3,17 @@
 import itertools
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import NonNegativeInt, PositiveInt, model_validator
 from torch import nn
 
 from pde_sym.errors import InputError
 from pde_sym.nn._escnn import FieldType
-from pde_sym.nn.blocks import Pointwise
 from pde_sym.nn.families.base import ConvolutionalFamily, Task
-from pde_sym.nn.field_types import field_type, gspace, is_continuous, regular_type
+from pde_sym.nn.field_types import field_type, gspace, is_continuous
 from pde_sym.nn.kernel_space import Band, resolve_band
+from pde_sym.nn.nonlinear import hidden_type, pointwise
 from pde_sym.nn.relaxation import DEFAULT_BANKS
 
 AUTO_POSITION_MODES = 8
@@ -23,11 +23,11 @@ MakeLayer = Callable[[FieldType, FieldType], nn.Module]
 
 
 def body_types(task: Task, group: str, width: int, depth: int) -> list[FieldType]:
-    """Return the fields between `depth` layers: inputs, regular fields, state."""
+    """Return the fields between `depth` layers: inputs, signals on the group, state."""
     space = gspace(group)
     return [
         field_type(task.inputs, space),
-        *(depth - 1) * [regular_type(space, width)],
+        *(depth - 1) * [hidden_type(space, width)],
         field_type(task.state, space),
     ]
 
@@ -37,7 +37,7 @@ def steerable_body(types: Sequence[FieldType], layer: MakeLayer) -> nn.Sequentia
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise(types):
         if layers:
-            layers.append(Pointwise(before))
+            layers.append(pointwise(before))
         layers.append(layer(before, after))
     return nn.Sequential(*layers)
 
@@ -60,12 +60,15 @@ class LayeredFamily(ConvolutionalFamily):
     Parameters
     ----------
     group
-        Group of turns ``C<N>`` or of turns and flips ``D<N>``.
-        The width counts regular fields, each with one channel per group element.
+        Group of turns, ``C<N>`` or ``SO2``, or of turns and flips, ``D<N>`` or ``O2``.
+        The width counts fields: regular ones, with a channel per group element, or
+        band-limited ones for SO2 and O2, where the family has them.
     band
         Which kernels: ``full``, ``rings``, or ``auto`` for full where exact.
     """
 
+    all_turns: ClassVar[bool] = False
+    """Whether there are networks of SO2 and O2."""
     group: str = "C4"
     band: Band = "auto"
 
@@ -73,7 +76,7 @@ class LayeredFamily(ConvolutionalFamily):
     def _group_has_band(self) -> Self:
         space = gspace(self.group)
         resolve_band(space, self.band)
-        if is_continuous(space):
+        if is_continuous(space) and not self.all_turns:
             raise InputError(
                 f"group {self.group!r}: the hidden fields are regular, expected C<N> "
                 "or D<N>"

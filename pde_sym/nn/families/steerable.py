@@ -1,6 +1,5 @@
 """Steerable networks: strict, modulated and isotypic."""
 
-import itertools
 from abc import abstractmethod
 from typing import ClassVar, Literal, Self
 
@@ -8,12 +7,13 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 from torch import nn
 from typing_extensions import override
 
+from pde_sym.nn._escnn import FieldType
 from pde_sym.nn.conv import SteerableConv2d
-from pde_sym.nn.families.base import ConvolutionalFamily, Task
+from pde_sym.nn.families.base import Task
+from pde_sym.nn.families.body import LayeredFamily, position_modes
 from pde_sym.nn.families.lines import line_network
-from pde_sym.nn.field_types import field_type, gspace, subgroup_indices
-from pde_sym.nn.kernel_space import Band, available_parts, resolve_band
-from pde_sym.nn.nonlinear import hidden_type, pointwise
+from pde_sym.nn.field_types import gspace, subgroup_indices
+from pde_sym.nn.kernel_space import available_parts
 from pde_sym.nn.relaxation import (
     DEFAULT_BANKS,
     Hold,
@@ -24,60 +24,31 @@ from pde_sym.nn.relaxation import (
     Strict,
 )
 
-AUTO_POSITION_MODES = 8
-"""Highest mode of the position factors where the task breaks translations."""
 
+class SteerableFamily(LayeredFamily):
+    """Networks of steerable convolutions, exact or relaxed."""
 
-class SteerableFamily(ConvolutionalFamily):
-    """Networks whose hidden layers are signals on a group.
-
-    Parameters
-    ----------
-    group
-        Group of turns, ``C<N>`` or ``SO2``, or of turns and flips, ``D<N>`` or ``O2``.
-        The width counts fields: regular ones, with a channel per group element, or
-        band-limited ones for SO2 and O2.
-    band
-        Which kernels: ``full``, ``rings``, or ``auto`` for full where exact.
-    """
-
-    group: str = "C4"
-    band: Band = "auto"
+    all_turns: ClassVar[bool] = True
     galilei: bool | None = None
-
-    @model_validator(mode="after")
-    def _group_has_band(self) -> Self:
-        resolve_band(gspace(self.group), self.band)
-        return self
 
     @abstractmethod
     def relaxation(self, task: Task) -> Relaxation:
         """Return what the layers may learn beside steerable kernels."""
 
+    @override
+    def layer(self, task: Task, before: FieldType, after: FieldType) -> nn.Module:
+        return SteerableConv2d(
+            before,
+            after,
+            self.kernel_size,
+            band=self.band,
+            relaxation=self.relaxation(task),
+        )
+
     def _build(self, task: Task) -> nn.Module:
         if task.num_axes == 1:
             return line_network(self, task, self.relaxation(task))
-        space = gspace(self.group)
-        hidden = hidden_type(space, self.width)
-        types = [
-            field_type(task.inputs, space),
-            *(self.depth - 1) * [hidden],
-            field_type(task.state, space),
-        ]
-        layers: list[nn.Module] = []
-        for before, after in itertools.pairwise(types):
-            if layers:
-                layers.append(pointwise(hidden))
-            layers.append(
-                SteerableConv2d(
-                    before,
-                    after,
-                    self.kernel_size,
-                    band=self.band,
-                    relaxation=self.relaxation(task),
-                )
-            )
-        return nn.Sequential(*layers)
+        return super()._build(task)
 
 
 class StrictConfig(SteerableFamily):
@@ -115,16 +86,6 @@ class _RelaxedFamily(SteerableFamily):
         subgroup_indices(gspace(self.group), self.relax_to)
         return self
 
-    def _modes(self, task: Task) -> int:
-        if self.position_modes is not None:
-            return self.position_modes
-        if not task.breaks_translation:
-            return 0
-        if task.resolution is None:
-            return AUTO_POSITION_MODES
-        # Fields that resolve single points memorise the training data.
-        return max(1, min(AUTO_POSITION_MODES, task.resolution // 4))
-
 
 class ModulatedConfig(_RelaxedFamily):
     """Steerable kernels times learned factors per component and place.
@@ -143,7 +104,7 @@ class ModulatedConfig(_RelaxedFamily):
         return Modulated(
             relax_to=self.relax_to,
             fibre=self.fibre,
-            position_modes=self._modes(task),
+            position_modes=position_modes(self.position_modes, task),
             position_banks=self.position_banks,
         )
 
@@ -174,7 +135,7 @@ class IsotypicConfig(_RelaxedFamily):
         return self
 
     def relaxation(self, task: Task) -> Relaxation:
-        return self._setting(self._modes(task))
+        return self._setting(position_modes(self.position_modes, task))
 
     def _setting(self, modes: int) -> Isotypic:
         return Isotypic(

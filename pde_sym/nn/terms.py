@@ -6,8 +6,6 @@ casts them at use; they are rebuilt by the constructor, never saved.
 
 import functools
 import math
-from collections.abc import Callable
-from typing import Self
 
 import numpy as np
 import torch
@@ -23,9 +21,10 @@ from pde_sym.nn.field_types import (
     natural_order,
     subgroup_indices,
 )
+from pde_sym.nn.fieldwise import ConstantModule
 
 
-class Term(nn.Module):
+class Term(ConstantModule):
     """A module whose constant arrays stay in float64, and are shared where equal."""
 
     def __init__(self) -> None:
@@ -37,20 +36,12 @@ class Term(nn.Module):
         """Register a constant array; return the name it is read by."""
         name = f"constant_{self._number}"
         self._number += 1
-        self.register_buffer(name, constant, persistent=False)
+        self.keep(name, constant)
         return name
 
     def _constant(self, name: str) -> Tensor:
         """Return a constant array in the precision of the parameters."""
-        return self.get_buffer(name).to(self.weights[0].dtype)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        # A cast to float32 and back must not cost the constants their precision.
-        exact = dict(self.named_buffers(recurse=False))
-        super()._apply(fn, recurse)
-        for name, value in exact.items():
-            self._buffers[name] = value.to(self.get_buffer(name).device)
-        return self
+        return self.kept(name, self.weights[0])
 
 
 class Order(nn.Module):

@@ -141,9 +141,9 @@ class Planted(nn.Module):
         return out + 0.3 * own * out.norm() / own.norm()
 
 
-def network(setting: Relaxation) -> nn.Sequential:
+def network(setting: Relaxation, width: int = 2) -> nn.Sequential:
     space = gspace("D4")
-    fields, hidden = field_type(SPEC, space), regular_type(space, 2)
+    fields, hidden = field_type(SPEC, space), regular_type(space, width)
     return nn.Sequential(
         SteerableConv2d(fields, hidden, 3, relaxation=setting),
         Pointwise(hidden),
@@ -170,10 +170,10 @@ def test_deep_networks_find_the_irrep_of_the_function(
     part: str, seed: int, setting: Relaxation
 ) -> None:
     torch.manual_seed(seed)
-    teacher, student = Planted(part), network(setting)
+    teacher, student = Planted(part), network(setting, 6)
     assert non_trivial(function_spectrum(teacher, states(16)))[part] > 0.999
-    x = states(64)
-    error = learn(student, x, teacher(x), 400)
+    x = states(32)
+    error = learn(student, x, teacher(x), 200)
     shares = function_spectrum(student, states(16))
     assert non_trivial(shares)[part] > 0.95, (error, shares)
 
@@ -182,9 +182,9 @@ def test_deep_networks_find_the_irrep_of_the_function(
 def test_deep_networks_of_symmetric_teachers_break_nothing() -> None:
     for seed in range(8):
         torch.manual_seed(seed)
-        teacher, student = Planted(None), network(Isotypic())
-        x = states(64)
-        learn(student, x, teacher(x), 400)
+        teacher, student = Planted(None), network(Isotypic(), 6)
+        x = states(32)
+        learn(student, x, teacher(x), 200)
         assert 1 - function_spectrum(student, states(16))["trivial"] < 0.01
 
 

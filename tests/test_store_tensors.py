@@ -165,5 +165,6 @@ def test_every_component_is_drawn() -> None:
         name: [[line.get_ydata() for line in axes.lines] for axes in figure.axes]
         for name, figure in figures.items()
     }
-    np.testing.assert_array_equal(drawn["spin"], [values[:, :3].T])
-    np.testing.assert_array_equal(drawn["attitude"], values[:, 3:].T.reshape(3, 3, 5))
+    np.testing.assert_array_equal(np.array(drawn["spin"]), [values[:, :3].T])
+    rows = values[:, 3:].T.reshape(3, 3, 5)
+    np.testing.assert_array_equal(np.array(drawn["attitude"]), rows)

@@ -104,3 +104,18 @@ def test_other_layers_and_elements_are_refused() -> None:
     )
     with pytest.raises(InputError, match="no turn 90"):
         certificate(nn.Sequential(conv), x, GroupElement(turns=1))
+
+
+def test_what_the_first_layer_breaks_is_magnified_by_the_last() -> None:
+    x = torch.randn(3, 3, *GRID.shape, dtype=torch.float64)
+    net = network(Modulated(), 0.0)
+    with torch.no_grad():
+        for weight in net[0].relaxed_parameters():  # type: ignore[operator]
+            weight.normal_(std=0.1)
+        for weight in net[-1].kernel.parameters():  # type: ignore[union-attr]
+            weight *= 1000.0
+    for g in point_group("D4").elements[1:]:
+        bound, found = certificate(net, x, g), measured(net, x, g)
+        assert (found > 0).all()
+        assert (found <= bound).all()
+        assert (bound <= 1000 * found).all()

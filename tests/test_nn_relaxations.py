@@ -282,3 +282,21 @@ def test_bad_input_names_what_is_there() -> None:
     with pytest.raises(InputError, match=r"part 'spin'.*vector"):
         layer("C4", Isotypic(hold=Penalised(factors=(("spin", 1.0),))))
     assert part_names(gspace("C4")) == ("trivial", "vector", "quadrupole")
+
+
+@pytest.mark.parametrize("kept", ["C1", "C2"])
+def test_relaxed_biases_and_factors_hold_nothing_that_is_invariant(kept: str) -> None:
+    """Regular fields: both have mean zero over each, so that 0 means equivariant."""
+    hidden = regular_type(gspace("D4"), 2)
+    conv = SteerableConv2d(hidden, hidden, 3, relaxation=Modulated(relax_to=kept))
+    bias, fibre = conv.extra_bias, conv.fibre_out
+    assert bias is not None
+    assert fibre is not None
+    with torch.no_grad():
+        for weight in (*bias.parameters(), *fibre.parameters()):
+            weight.normal_()
+        values = bias().view(2, 8)
+        factors = fibre(torch.ones(16, 1)).view(2, 8) - 1
+    for some in (values, factors):
+        assert some.abs().max() > 0.1
+        assert some.mean(1).abs().max() <= 1e-6

@@ -172,8 +172,8 @@ def test_deep_networks_find_the_irrep_of_the_function(
     torch.manual_seed(seed)
     teacher, student = Planted(part), network(setting, 6)
     assert non_trivial(function_spectrum(teacher, states(16)))[part] > 0.999
-    x = states(32)
-    error = learn(student, x, teacher(x), 200)
+    x = states(64)
+    error = learn(student, x, teacher(x), 400)
     shares = function_spectrum(student, states(16))
     assert non_trivial(shares)[part] > 0.95, (error, shares)
 
@@ -183,8 +183,8 @@ def test_deep_networks_of_symmetric_teachers_break_nothing() -> None:
     for seed in range(8):
         torch.manual_seed(seed)
         teacher, student = Planted(None), network(Isotypic(), 6)
-        x = states(32)
-        learn(student, x, teacher(x), 200)
+        x = states(64)
+        learn(student, x, teacher(x), 400)
         assert 1 - function_spectrum(student, states(16))["trivial"] < 0.01
 
 

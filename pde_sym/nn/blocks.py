@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from pde_sym.errors import InputError
 from pde_sym.nn._escnn import FieldType
 from pde_sym.nn.field_types import is_permutation
+from pde_sym.nn.kernel_space import check_kernel_size
 from pde_sym.nn.lines import PeriodicConv1d
 
 
@@ -74,8 +75,7 @@ class PeriodicConv2d(nn.Conv2d):
     """
 
     def __init__(self, channels_in: int, channels_out: int, kernel_size: int) -> None:
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise InputError(f"kernel_size must be odd and positive, got {kernel_size}")
+        check_kernel_size(kernel_size)
         super().__init__(
             channels_in,
             channels_out,

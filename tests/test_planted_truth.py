@@ -27,7 +27,7 @@ from pde_sym.nn import (
     regular_type,
 )
 from pde_sym.nn.field_types import elements_of, subgroup_indices
-from pde_sym.nn.kernel_layer import wrap
+from pde_sym.nn.periodic import wrap
 from pde_sym.symmetry import point_group
 
 SPEC = FieldSpec.of(Field(name="u"), Field(name="v", rank=Rank.VECTOR, components=2))

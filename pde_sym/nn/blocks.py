@@ -11,6 +11,7 @@ from pde_sym.nn._escnn import FieldType
 from pde_sym.nn.field_types import is_permutation
 from pde_sym.nn.kernel_space import check_kernel_size
 from pde_sym.nn.lines import PeriodicConv1d
+from pde_sym.nn.periodic import wrap
 
 
 class Pointwise(nn.Module):
@@ -95,7 +96,9 @@ class PeriodicConv2d(nn.Conv2d):
                 f"a kernel of {self.kernel_size[0]} points needs a grid at least as "
                 f"large, got {tuple(input.shape[-2:])}"
             )
-        return super().forward(input)
+        return nn.functional.conv2d(
+            wrap(input, self.kernel_size[0]), self.weight, self.bias
+        )
 
 
 def periodic_conv(num_axes: int) -> type[PeriodicConv1d] | type[PeriodicConv2d]:

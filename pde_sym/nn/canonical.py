@@ -13,6 +13,7 @@ from pde_sym.fields import FieldSpec
 from pde_sym.grid import PeriodicGrid
 from pde_sym.groups import GroupElement, point_group
 from pde_sym.nn.layer import RelaxedLayer
+from pde_sym.nn.periodic import wrap
 from pde_sym.symmetry import act
 
 SCORE_SEED = 7
@@ -180,9 +181,7 @@ class Canonical(Symmetrised):
 
     def score(self, x: Tensor) -> Tensor:
         """Return a number per state that turns and flips change and shifts do not."""
-        half = SCORE_POINTS // 2
-        padded = nn.functional.pad(x, 4 * [half], mode="circular")
-        seen = nn.functional.conv2d(padded, self._kernel.to(x.dtype))
+        seen = nn.functional.conv2d(wrap(x, SCORE_POINTS), self._kernel.to(x.dtype))
         return nn.functional.relu(seen).mean((1, 2, 3))
 
 

@@ -17,8 +17,9 @@ from pde_sym.nn.field_types import (
     is_continuous,
     regular_type,
 )
-from pde_sym.nn.kernel_layer import KernelLayer, wrap
+from pde_sym.nn.kernel_layer import KernelLayer
 from pde_sym.nn.kernel_term import KernelTerm
+from pde_sym.nn.periodic import wrap
 from pde_sym.nn.terms import BiasTerm, Order, Term
 
 OFFSET = FieldSpec.of(Field(name="offset", rank=Rank.VECTOR, components=2))

@@ -20,6 +20,7 @@ from pde_sym.nn.kernel_space import (
 )
 from pde_sym.nn.kernel_term import KernelTerm
 from pde_sym.nn.layer import RelaxedLayer
+from pde_sym.nn.periodic import wrap
 from pde_sym.nn.position import PositionTerm
 from pde_sym.nn.relaxation import DEFAULT_BANKS
 from pde_sym.nn.terms import BiasTerm
@@ -187,12 +188,6 @@ def _is_current(kept: list[tuple[Tensor, int]], weights: list[nn.Parameter]) -> 
         and version == new._version
         for (old, version), new in zip(kept, weights, strict=True)
     )
-
-
-def wrap(x: Tensor, kernel_size: int) -> Tensor:
-    """Return maps on the torus with the margin that a kernel reads."""
-    half = kernel_size // 2
-    return nn.functional.pad(x, 4 * [half], mode="circular") if half else x
 
 
 def norm(tensors: Iterable[Tensor], like: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALLED := $(VENV)/.installed
 RUN := $(BIN)/pde-sym
 
-.PHONY: install demo test slow lint study clean
+.PHONY: install demo test slow compiled lint study clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -35,10 +35,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest
 
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
+
+compiled: $(INSTALLED)
+	$(BIN)/python -m pytest -m compiled
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

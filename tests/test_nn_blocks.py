@@ -220,56 +220,6 @@ def test_an_equivariant_head_turns_as_its_fields(group: str, pool: bool) -> None
     assert min(defect(whole, element, wrong) for element in flips) > 1e-2
 
 
-# All of them.
-
-CASES = {
-    "block": lambda: block(Modulated()),
-    "gated block": lambda: block(gated=True),
-    "invariant": lambda: invariant_head("D4"),
-    "equivariant": lambda: EquivariantHead(field_type(SPEC, gspace("D4")), SPEC),
-}
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_saved_and_cast(name: str) -> None:
-    net, x = off_zero(CASES[name]()), random()
-    before, keys = net(x), list(net.state_dict())
-    with torch.no_grad():
-        assert torch.equal(net.eval()(x), before)
-    assert list(net.state_dict()) == keys
-    again = CASES[name]().double()
-    assert not torch.equal(again(x), before)
-    again.load_state_dict(net.state_dict())
-    assert torch.equal(again(x), before)
-    assert net.float()(x.float()).dtype == torch.float32
-
-
-def test_compiled_nets_are_the_same() -> None:
-    hidden = regular_type(gspace("C4"), 1)
-    net = nn.Sequential(
-        ResidualBlock(hidden, 3, relaxation=Modulated(), normalise=True),
-        InvariantHead(hidden, 2),
-    )
-    off_zero(net)
-    x = torch.randn(1, 4, 5, 5, dtype=torch.float64)
-    compiled = torch.compile(net, backend="aot_eager")
-    assert torch.allclose(compiled(x), net(x), atol=1e-12)
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_gradients(name: str) -> None:
-    net = off_zero(CASES[name]())
-    x = random()[:1, :, :3, :3].clone().requires_grad_()
-    names, values = zip(*net.named_parameters(), strict=True)
-
-    def run(x: Tensor, *values: Tensor) -> Tensor:
-        weights = dict(zip(names, values, strict=True))
-        return torch.func.functional_call(net, weights, (x,))
-
-    used = [v.detach().requires_grad_() for v in values]
-    assert torch.autograd.gradcheck(run, (x, *used), fast_mode=True)
-
-
 def test_bad_input_says_what_is_allowed() -> None:
     fields = field_type(SPEC, gspace("D4"))
     with pytest.raises(InputError, match="not equivariant"):

@@ -115,13 +115,8 @@ def test_one_is_the_transpose_of_the_other(kind: Resampling) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_gradients_compilation_and_other_shapes(kind: Resampling) -> None:
-    x = torch.randn(1, 2, 4, 6, dtype=torch.float64, requires_grad=True)
-    for layer in (Coarsen(kind), Refine(kind)):
-        assert torch.autograd.gradcheck(layer, (x,))
-        compiled = torch.compile(layer, backend="aot_eager")
-        assert torch.allclose(compiled(x), layer(x), atol=1e-14)
-        assert layer(x.float()).dtype == torch.float32
+def test_axes_may_differ_and_odd_ones_are_refused(kind: Resampling) -> None:
+    x = torch.randn(1, 2, 4, 6)
     assert Coarsen(kind)(x).shape == (1, 2, 2, 3)
     assert Refine(kind)(x).shape == (1, 2, 8, 12)
     with pytest.raises(InputError, match="9 x 8 points cannot be halved; use even"):

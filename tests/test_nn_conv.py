@@ -1,8 +1,5 @@
 """The steerable layer: exact where it says so, relaxed where it was told to."""
 
-import copy
-import io
-
 import pytest
 import torch
 from conftest import TOLERANCE
@@ -203,51 +200,6 @@ def test_the_complete_family_reaches_every_kernel() -> None:
         assert count == SPEC.num_channels**2 * 9
 
 
-@pytest.mark.parametrize("setting", RELAXATIONS, ids=lambda r: type(r).__name__)
-def test_gradients(setting: Relaxation) -> None:
-    spec = FieldSpec.of(*SPEC.fields[1:3])
-    fields = field_type(spec, gspace("D4"))
-    conv = SteerableConv2d(fields, fields, 3, relaxation=setting).double()
-    perturb(list(conv.parameters()))
-    names, values = zip(*conv.named_parameters(), strict=True)
-    x = torch.randn(1, 3, 4, 4, dtype=torch.float64, requires_grad=True)
-
-    def run(x: Tensor, *values: Tensor) -> Tensor:
-        weights = dict(zip(names, values, strict=True))
-        return torch.func.functional_call(conv, weights, (x,))
-
-    used = [v.detach().requires_grad_() for v in values]
-    assert torch.autograd.gradcheck(run, (x, *used))
-
-
-def test_relaxation_and_penalty_have_finite_slopes_at_the_start() -> None:
-    conv = layer("C4", Modulated(position_modes=1))
-    (conv.relaxation() + conv.penalty()).backward()
-    for parameter in conv.parameters():
-        assert parameter.grad is None or parameter.grad.isfinite().all()
-
-
-@pytest.mark.parametrize("setting", RELAXATIONS, ids=lambda r: type(r).__name__)
-def test_saved_and_loaded_outputs_are_bit_identical(setting: Relaxation) -> None:
-    conv, x = layer("D4", setting, torch.float32), state(torch.float32)
-    perturb(list(conv.parameters()))
-    before = conv(x)
-    keys = list(conv.state_dict())
-    conv.eval()
-    with torch.no_grad():
-        assert torch.equal(conv(x), before)
-    assert list(conv.state_dict()) == keys
-    buffer = io.BytesIO()
-    torch.save(conv.state_dict(), buffer)
-    buffer.seek(0)
-    other = layer("D4", setting, torch.float32).eval()
-    with torch.no_grad():
-        assert not torch.equal(other(x), before)
-        other.load_state_dict(torch.load(buffer, weights_only=True))
-        assert torch.equal(other(x), before)
-        assert torch.equal(copy.deepcopy(other)(x), before)
-
-
 def test_the_kept_kernel_follows_the_weights() -> None:
     conv, x = layer("C4", Modulated()).eval(), state()
     weight = conv.kernel.weights[0]
@@ -273,13 +225,6 @@ def test_the_kept_kernel_follows_the_weights() -> None:
     assert x.grad is not None
     conv.train()
     assert conv._kept is None
-
-
-def test_casting_there_and_back_keeps_the_basis_exact() -> None:
-    conv, x = layer("D8"), state()
-    before = conv(x)
-    # The weights were drawn in float32 and lose nothing; a basis would.
-    assert torch.equal(conv.float().double()(x), before)
 
 
 def test_modulation_holds_nothing_that_the_steerable_kernel_holds() -> None:

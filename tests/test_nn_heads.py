@@ -285,18 +285,6 @@ def test_heads_are_settings_that_survive_json_and_saving(head: Head) -> None:
     assert net(x).dtype == torch.float32
 
 
-@pytest.mark.parametrize("head", ["mean", "leray", "streamfunction"])
-def test_gradients_and_compilation(head: Head) -> None:
-    state, given = network_fields(head, FLOW, None)
-    count = state.num_channels + (0 if given is None else given.num_channels)
-    inner = nn.Conv2d(count, state.num_channels, 1).double()
-    net = with_head(head, inner, FLOW)
-    x = random(FLOW, 4)[:1].requires_grad_()
-    assert torch.autograd.gradcheck(net, (x,))
-    compiled = torch.compile(net, backend="aot_eager")
-    assert torch.allclose(compiled(x), net(x), atol=1e-14)
-
-
 def test_bad_heads_say_what_is_allowed() -> None:
     heat = Task(state=FieldSpec.of(Field(name="temperature")))
     for head in DIVERGENCE_FREE:

@@ -1,6 +1,5 @@
 """Networks on lines: shifts and Galilei boosts, exact and relaxed."""
 
-import copy
 import math
 from typing import Any
 
@@ -179,45 +178,6 @@ def test_weights_are_counted_once_and_told_apart() -> None:
     strict = RelaxedConv1d(4, 3, 5)
     assert strict.parameters_per_part() == {"trivial": 63}
     assert strict.relaxation() == strict.penalty() == 0
-
-
-def test_gradients_are_those_of_differences() -> None:
-    layer = RelaxedConv1d(2, 2, 3, modes=1, banks=1).double()
-    relax(layer, 0.2)
-    x = torch.randn(1, 2, 6, dtype=torch.float64, requires_grad=True)
-    weights = tuple(p.detach().requires_grad_() for p in layer.parameters())
-    names = [name for name, _ in layer.named_parameters()]
-
-    def run(x: Tensor, *values: Tensor) -> Tensor:
-        named = dict(zip(names, values, strict=True))
-        return torch.func.functional_call(layer, named, (x,))
-
-    assert torch.autograd.gradcheck(run, (x, *weights))
-    frame = GalileanFrame(nn.Identity(), BOOST)
-    moved = torch.randn(1, 1, 8, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda u: frame.carry(torch.sin, u), (moved,))
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_saving_loading_and_evaluation_change_no_bit(family: type) -> None:
-    config = family(**SIZES)
-    step = surrogate(config, PINNED)
-    relax(step, 0.1)
-    again = surrogate(config, PINNED)
-    again.load_state_dict(copy.deepcopy(step.state_dict()))
-    u = states()
-    expected = step(u)
-    assert torch.equal(again(u), expected)
-    assert list(again.eval().state_dict()) == list(step.train().state_dict())
-    assert torch.equal(again(u), expected)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_compiled_steps_are_the_same(family: type) -> None:
-    step = surrogate(family(**SIZES))
-    compiled = torch.compile(step, backend="aot_eager")
-    u = states()
-    assert torch.allclose(compiled(u), step(u), rtol=0, atol=1e-14)
 
 
 def test_place_is_sine_and_cosine() -> None:

@@ -227,31 +227,6 @@ def test_heads_serve_them_too() -> None:
         assert defect(net, element) <= EXACT
 
 
-def test_gradients() -> None:
-    spec = FieldSpec.of(Field(name="u"))
-    config = ModulatedUNetConfig(group="C4", width=1, levels=1)
-    net = build(config, Task(state=spec))
-    perturb(net)
-    x = torch.randn(1, 1, 6, 6, dtype=torch.float64, requires_grad=True)
-    names, values = zip(*net.named_parameters(), strict=True)
-
-    def run(x: Tensor, *values: Tensor) -> Tensor:
-        weights = dict(zip(names, values, strict=True))
-        return torch.func.functional_call(net, weights, (x,))
-
-    used = [v.detach().requires_grad_() for v in values]
-    assert torch.autograd.gradcheck(run, (x, *used), fast_mode=True)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("resampling", ["spectral", "local"])
-def test_compiled_nets_are_the_same(resampling: Resampling) -> None:
-    net = build(StrictUNetConfig(width=1, levels=1, resampling=resampling))
-    compiled = torch.compile(net, backend="aot_eager")
-    x = random()
-    assert torch.allclose(compiled(x), net(x), atol=EXACT)
-
-
 def test_bad_input_says_what_is_allowed() -> None:
     net = StrictUNetConfig(width=1, levels=2).build(TASK)
     with pytest.raises(InputError, match="5 x 5 points cannot be halved; use even"):

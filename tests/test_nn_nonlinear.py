@@ -1,7 +1,6 @@
 """Nonlinearities and normalisation: exact where they say so, on both sides."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -244,42 +243,3 @@ def test_samples_do_not_see_each_other_and_eval_is_train() -> None:
     assert list(layer.state_dict()) == ["scale", "bias"]
     tiny = 1e-8 * x
     assert layer(tiny).abs().max() < 2 * tiny.abs().max() / 1e-5**0.5
-
-
-LAYERS: dict[str, Callable[[], nn.Module]] = {
-    "gated": lambda: Gated(field_type(MIXED, gspace("D4"))),
-    "norm nonlinearity": lambda: NormNonlinearity(field_type(MIXED, gspace("D4"))),
-    "fourier": lambda: FourierPointwise(signals("O2", 1)),
-    "field norm": lambda: FieldNorm(field_type(MIXED, gspace("D4"))),
-}
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_gradients(name: str) -> None:
-    layer = LAYERS[name]().double()
-    for parameter in layer.parameters():
-        nn.init.uniform_(parameter, 0.5, 1.0)
-    names = [n for n, _ in layer.named_parameters()]
-    x = torch.randn(1, layer.in_type.size, 2, 2, dtype=torch.float64)  # type: ignore[union-attr, arg-type]
-
-    def run(x: Tensor, *values: Tensor) -> Tensor:
-        weights = dict(zip(names, values, strict=True))
-        return torch.func.functional_call(layer, weights, (x,))
-
-    used = [v.detach().requires_grad_() for v in layer.parameters()]
-    assert torch.autograd.gradcheck(run, (x.requires_grad_(), *used))
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_cast_saved_and_compiled_layers_are_the_same(name: str) -> None:
-    layer = LAYERS[name]().double()
-    x = torch.randn(1, layer.in_type.size, 4, 4, dtype=torch.float64)  # type: ignore[union-attr, arg-type]
-    before = layer(x)
-    assert before.dtype == torch.float64
-    assert torch.equal(layer.eval()(x), before)
-    compiled = torch.compile(layer, backend="aot_eager")
-    assert torch.allclose(compiled(x), before, atol=1e-14)
-    again = LAYERS[name]().float()
-    again.load_state_dict(layer.state_dict())
-    assert torch.equal(again.double()(x), before)
-    assert again.float()(x.float()).dtype == torch.float32

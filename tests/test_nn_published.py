@@ -1,8 +1,5 @@
 """The published relaxed layers: exact at the start, relaxed when told, well behaved."""
 
-import copy
-import io
-
 import pytest
 import torch
 from conftest import TOLERANCE
@@ -20,7 +17,7 @@ from relaxed_cases import (
     relax,
     state,
 )
-from torch import Tensor, nn
+from torch import nn
 
 from pde_sym.errors import InputError
 from pde_sym.fields import Field, FieldSpec, Rank
@@ -47,7 +44,6 @@ def build(name: str, group: str = "D4") -> nn.Module:
 
 
 LAYERS = [*CONVOLUTIONS, "lift", "average", "frame"]
-SLOW = ("implicit", "average", "frame")
 CASES = [
     *GROUPS,
     *(("lift", group) for group in ON_GRID),
@@ -117,92 +113,6 @@ NAMED: list[type[RelaxedLayer]] = [
     GroupAverage,
     Canonical,
 ]
-
-
-def small(name: str) -> tuple[nn.Module, Tensor]:
-    """Return one layer with few weights, off its symmetric point, and an input."""
-    space = gspace("C4")
-    vector = field_type(FieldSpec.of(*SPEC.fields[1:2]), space)
-    if name in CONVOLUTIONS:
-        layer = CONVOLUTIONS[name](vector, regular_type(space, 1), 3)
-        x = torch.randn(1, 2, 4, 4)
-    elif name == "lift":
-        layer = FourierLift(2, 1, hidden=3, modes=1, out_modes=1)
-        x = torch.randn(1, 2, 4, 4)
-    else:
-        layer, x = build(name, "C2"), torch.randn(1, 4, 5, 5)
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter += 0.1 * torch.randn_like(parameter)
-    return layer.double(), x.double()
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_gradients(name: str) -> None:
-    layer, x = small(name)
-    names, values = zip(*layer.named_parameters(), strict=True)
-
-    def run(x: Tensor, *values: Tensor) -> Tensor:
-        weights = dict(zip(names, values, strict=True))
-        return torch.func.functional_call(layer, weights, (x,))
-
-    used = [value.detach().requires_grad_() for value in values]
-    assert torch.autograd.gradcheck(run, (x.requires_grad_(), *used))
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_relaxation_and_penalty_have_finite_slopes_at_the_start(name: str) -> None:
-    net = build(name)
-    for layer in relaxed_layers(net):
-        (layer.relaxation() + layer.penalty()).backward()
-    for parameter in net.parameters():
-        assert parameter.grad is None or parameter.grad.isfinite().all()
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_saved_and_loaded_outputs_are_bit_identical(name: str) -> None:
-    net, x = build(name).float(), state().float()
-    relax(net)
-    before, keys = net(x), list(net.state_dict())
-    net.eval()
-    with torch.no_grad():
-        assert torch.equal(net(x), before)
-        assert torch.equal(net(x), before)
-    assert list(net.state_dict()) == keys
-    buffer = io.BytesIO()
-    torch.save(net.state_dict(), buffer)
-    buffer.seek(0)
-    other = build(name).float().eval()
-    with torch.no_grad():
-        assert not torch.equal(other(x), before)
-        other.load_state_dict(torch.load(buffer, weights_only=True))
-        assert torch.equal(other(x), before)
-        assert torch.equal(copy.deepcopy(other)(x), before)
-        assert torch.equal(other.train()(x), before)
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_casting_there_and_back_keeps_constants_exact(name: str) -> None:
-    net, x = build(name, "D8" if name in CONVOLUTIONS else "D4"), state()
-    net.float().double()
-    before = net(x)
-    assert torch.equal(net.float().double()(x), before)
-    assert defect(net, x, TURN) <= EXACT
-
-
-@pytest.mark.parametrize(
-    "name",
-    # The frames' many small steps take the compiler seconds each.
-    [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in LAYERS],
-)
-def test_compiled_layers_say_the_same(name: str) -> None:
-    layer, x = small(name)
-    compiled = torch.compile(layer, backend="aot_eager")
-    for training in (True, False):
-        layer.train(training)
-        with torch.no_grad():
-            assert torch.allclose(compiled(x), layer(x), rtol=1e-12, atol=1e-12)
-    torch._dynamo.reset()
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)

@@ -1,7 +1,5 @@
 """Irreps of rotations, and the linear layer that is split by them."""
 
-import copy
-import io
 import itertools
 
 import numpy as np
@@ -211,51 +209,6 @@ def test_the_penalty_is_the_documented_one() -> None:
         flat = [w.flatten() for w in term.values()]
         expected += torch.cat(flat).square().mean().item()
     assert made.penalty().item() == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("name", SETTINGS)
-def test_gradients(name: str) -> None:
-    one = SO3Type((1, 1, 1))
-    made = SO3Linear(one, one, **SETTINGS[name]).double()
-    perturb(made)
-    names, values = zip(*made.named_parameters(), strict=True)
-    x = torch.randn(2, one.size, dtype=torch.float64, requires_grad=True)
-
-    def run(x: Tensor, *values: Tensor) -> Tensor:
-        weights = dict(zip(names, values, strict=True))
-        return torch.func.functional_call(made, weights, (x,))
-
-    used = [v.detach().requires_grad_() for v in values]
-    assert torch.autograd.gradcheck(run, (x, *used))
-
-
-def test_relaxation_and_penalty_have_finite_slopes_at_the_start() -> None:
-    made = layer("both")
-    (made.relaxation() + made.penalty()).backward()
-    for parameter in made.parameters():
-        assert parameter.grad is None or parameter.grad.isfinite().all()
-
-
-@pytest.mark.parametrize("name", SETTINGS)
-def test_saved_and_loaded_outputs_are_bit_identical(name: str) -> None:
-    made = layer(name, torch.float32)
-    perturb(made)
-    x = torch.randn(4, BEFORE.size)
-    before, keys = made(x), list(made.state_dict())
-    made.eval()
-    with torch.inference_mode():
-        assert torch.equal(made(x), before)
-    assert list(made.state_dict()) == keys
-    buffer = io.BytesIO()
-    torch.save(made.state_dict(), buffer)
-    buffer.seek(0)
-    other = layer(name, torch.float32)
-    assert not torch.equal(other(x), before)
-    other.load_state_dict(torch.load(buffer, weights_only=True))
-    assert torch.equal(other(x), before)
-    assert torch.equal(copy.deepcopy(other)(x), before)
-    # Casts cost the weights no more than their own precision.
-    assert defect(layer("strict").float().double(), rotations()) <= 1e-12
 
 
 def test_features_side_by_side() -> None:

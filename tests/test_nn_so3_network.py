@@ -316,21 +316,6 @@ def test_any_family_learns_and_keeps_its_weights(family: type[Config]) -> None:
         assert torch.equal(other(x, given), out)
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        SO3IsotypicConfig(width=1, depth=2, parts=("l1",), rotated=MOMENTUM.names),
-        MLPConfig(width=2, depth=2),
-    ],
-    ids=lambda config: config.kind,
-)
-def test_compiled_networks_give_the_same(config: Config) -> None:
-    net = config.build(TASKS["momentum"])
-    x = values(MOMENTUM).float()
-    compiled = torch.compile(net, backend="aot_eager")
-    assert torch.allclose(compiled(x), net(x), atol=1e-6)
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_settings_survive_json_and_widths_match(family: type[Config]) -> None:
     adapter: TypeAdapter[ModelConfig] = TypeAdapter(ModelConfig)

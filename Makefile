@@ -29,7 +29,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
 	$(PIP) install -c constraints.txt numpy scipy numba h5py pydantic pyyaml safetensors \
-		matplotlib rich lie_learn joblib autograd pymanopt pytest hypothesis ruff pyright
+		distributed matplotlib rich lie_learn joblib autograd pymanopt pytest hypothesis \
+		ruff pyright
 	$(PIP) install --no-deps escnn==1.0.11 rocket-fft==0.4.1
 	$(PIP) install --no-deps -e .
 	@touch $@

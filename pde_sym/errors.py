@@ -6,6 +6,7 @@ every other exception is a defect of pde_sym and keeps its traceback.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 
 class PdeSymError(Exception):
@@ -36,6 +37,12 @@ class SimulationError(PdeSymError):
     """A solver or a surrogate left the finite numbers or missed its tolerance."""
 
     exit_code = 5
+
+
+class WorkerError(PdeSymError):
+    """Worker processes died over a task, or their scheduler is lost."""
+
+    exit_code = 6
 
 
 ADVICE = "lower the initial amplitude, a strength or dt"
@@ -94,6 +101,10 @@ class LostTrajectoryError(SimulationError):
         first, *others = self.lost
         more = f", and {len(others)} more" if others else ""
         super().__init__(f"{first}{more}: {advice}")
+
+    def __reduce__(self) -> tuple[type[Self], tuple[tuple[Lost, ...], str]]:
+        # Workers send it to the process that asked.
+        return type(self), (self.lost, self.advice)
 
     def since_start(self, step: int, start: float) -> "LostTrajectoryError":
         """Return the error of the frame `step`, which begins at the time `start`."""

@@ -11,6 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ALLOWED = {
     "h5py": ("pde_sym/store/hdf5.py", "pde_sym/store/schema.py"),
+    "dask": ("pde_sym/executor.py",),
+    "distributed": ("pde_sym/executor.py",),
     "escnn": ("pde_sym/nn/_escnn.py",),
     "numba": (
         "pde_sym/kernels/flow.py",
@@ -146,7 +148,7 @@ def test_what_is_allowed_passes(path: str, source: str) -> None:
     assert faults(path, source) == []
 
 
-HEAVY = ("torch", "escnn", "h5py", "matplotlib", "numba", "scipy")
+HEAVY = ("torch", "escnn", "h5py", "matplotlib", "numba", "scipy", "dask")
 
 
 def loaded_by(words: list[str]) -> tuple[int, str, set[str]]:

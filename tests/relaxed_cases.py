@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from pde_sym.fields import Field, FieldSpec, Rank
 from pde_sym.grid import PeriodicGrid
-from pde_sym.nn import Task, field_type, gspace, regular_type, relaxed_layers
+from pde_sym.nn import Task, field_type, gspace, relaxed_layers
 from pde_sym.nn.canonical import Canonical, GroupAverage
 from pde_sym.nn.families.body import steerable_body
 from pde_sym.nn.families.lift import LiftConfig
 from pde_sym.nn.implicit import ImplicitSteerableConv2d
 from pde_sym.nn.lift import FourierLift
+from pde_sym.nn.nonlinear import hidden_type
 from pde_sym.nn.relaxed_banks import RelaxedGroupConv2d, RelaxedSteerableConv2d
 from pde_sym.nn.residual_pathway import ResidualPathwayConv2d
 from pde_sym.symmetry import GroupElement, act
@@ -27,6 +28,7 @@ SPEC = FieldSpec.of(
 )
 ON_GRID = {"C4": "C4", "C8": "C4", "D4": "D4", "D8": "D4"}
 """Group of a network -> the part of it that the grid has."""
+ALL_ON_GRID = {**ON_GRID, "SO2": "C4", "O2": "D4"}
 SHIFT = GroupElement(shift=(2 / 9, 5 / 9))
 ResidualPathway = partial(ResidualPathwayConv2d, free_start=0.0)
 CONVOLUTIONS: dict[str, Callable[..., nn.Module]] = {
@@ -37,16 +39,15 @@ CONVOLUTIONS: dict[str, Callable[..., nn.Module]] = {
     "implicit": partial(ImplicitSteerableConv2d, hidden=3, learned_vector=True),
 }
 """Layers between field types, all of which start equivariant."""
-GROUPS = [(name, group) for name in CONVOLUTIONS for group in ON_GRID]
 
 
 def network(
     make: Callable[..., nn.Module], group: str, kernel_size: int = 3, **settings: Any
 ) -> nn.Module:
-    """Return three layers, to regular fields and back, in float64."""
+    """Return three layers, to signals on the group and back, in float64."""
     space = gspace(group)
     fields = field_type(SPEC, space)
-    types = [fields, regular_type(space, 2), regular_type(space, 2), fields]
+    types = [fields, hidden_type(space, 2), hidden_type(space, 2), fields]
     net = steerable_body(types, lambda a, b: make(a, b, kernel_size, **settings))
     with torch.no_grad():
         for name, parameter in net.named_parameters():
@@ -99,12 +100,17 @@ def state(size: int = 9, batch: int = 2) -> Tensor:
     return torch.randn(batch, SPEC.num_channels, size, size, dtype=torch.float64)
 
 
-def defect(f: Callable[[Tensor], Tensor], x: Tensor, element: GroupElement) -> float:
+def defect(
+    f: Callable[[Tensor], Tensor],
+    x: Tensor,
+    element: GroupElement,
+    out_spec: FieldSpec = SPEC,
+) -> float:
     """Return ``||f(g x) - g f(x)|| / ||f(x)||``."""
     grid = PeriodicGrid.square(x.shape[-1])
     with torch.no_grad():
         straight, out = f(act(element, x, SPEC, grid)), f(x)
-        turned = act(element, out, SPEC, grid)
+        turned = act(element, out, out_spec, grid)
         return ((straight - turned).norm() / out.norm()).item()
 
 

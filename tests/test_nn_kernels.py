@@ -11,6 +11,7 @@ from pde_sym.errors import InputError
 from pde_sym.fields import Field, FieldSpec, Rank
 from pde_sym.nn import element_matrix, field_type, gspace, kernel_basis, part_names
 from pde_sym.nn._escnn import Representation
+from pde_sym.nn.field_types import group_name
 from pde_sym.nn.kernel_space import part_energies
 from pde_sym.symmetry import GroupElement, point_group
 
@@ -194,6 +195,11 @@ def test_tensors_turn_on_both_sides() -> None:
             back = m.T @ some @ m
             differs = np.abs(m - m.T).max() > 1e-9 and np.abs(m + m.T).max() > 1e-9
             assert (np.abs(turned - back.ravel()).max() >= 1e-2) == differs
+
+
+def test_groups_go_by_the_names_they_were_asked_for() -> None:
+    for name in [*EXACT_GROUPS, "C3", "C8", "D3", "D8", "SO2", "O2"]:
+        assert group_name(gspace(name)) == name
 
 
 def test_bad_input_says_what_is_allowed() -> None:

@@ -31,7 +31,8 @@ class Symmetrised(RelaxedLayer):
     inputs, outputs
         The fields before and after.
     group
-        C1, C2, C4, D1, D2 or D4: turns and flips about the grid's first point.
+        C1, C2, C4, D1, D2 or D4: turns and flips about the grid's first point. Others
+        move points off the grid, where the states of a free network are not known.
     relax
         Whether gamma is learned, from zero at the start; otherwise it is zero.
 

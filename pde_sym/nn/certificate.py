@@ -23,7 +23,7 @@ from pde_sym.groups import GroupElement
 from pde_sym.nn._escnn import FieldType
 from pde_sym.nn.blocks import Pointwise
 from pde_sym.nn.conv import SteerableConv2d
-from pde_sym.nn.field_types import element_matrix, elements_of
+from pde_sym.nn.field_types import element_matrix, elements_of, group_name
 
 GELU_SLOPE = 1.1290
 """The largest slope of GELU, just above its maximum 1.12890.. at sqrt 2."""
@@ -127,7 +127,7 @@ def _matrix(fields: FieldType, element: GroupElement) -> Tensor:
     ]
     if not found:
         raise InputError(
-            f"certificate: {fields.gspace.fibergroup.name} has no {element.name}"
+            f"certificate: {group_name(fields.gspace)} has no {element.name}"
         )
     return torch.block_diag(
         *(torch.as_tensor(np.asarray(rep(found[0]))) for rep in fields.representations)

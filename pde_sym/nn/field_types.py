@@ -73,6 +73,16 @@ def is_continuous(space: GSpace) -> bool:
     return space.fibergroup.order() < 0
 
 
+def group_name(space: GSpace) -> str:
+    """Return the name by which `gspace` knows the space's group."""
+    has_flips = [
+        np.linalg.det(element_matrix(space, g)) < 0 for g in elements_of(space)
+    ]
+    if is_continuous(space):
+        return "O2" if any(has_flips) else "SO2"
+    return f"{'D' if any(has_flips) else 'C'}{has_flips.count(False)}"
+
+
 def elements_of(space: GSpace) -> list[Any]:
     """Return the elements of a finite group, or those of 32 turns (and flips)."""
     group = space.fibergroup
@@ -119,7 +129,7 @@ def subgroup_indices(space: GSpace, name: str) -> list[int]:
     ]
     if not all(found):
         raise InputError(
-            f"subgroup {name!r}: {space.fibergroup.name} has no such subgroup"
+            f"subgroup {name!r}: {group_name(space)} has no such subgroup"
             + (f" among its {CONTINUOUS_ORDER} turns" if is_continuous(space) else "")
         )
     return [place for (place,) in found]

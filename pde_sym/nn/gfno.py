@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pde_sym.errors import InputError
 from pde_sym.nn._escnn import GSpace
-from pde_sym.nn.field_types import element_matrix, is_exact_on_grid
+from pde_sym.nn.field_types import element_matrix, group_name, is_exact_on_grid
 from pde_sym.nn.fno import spectral_convolution
 from pde_sym.nn.kernel_space import TRIVIAL
 from pde_sym.nn.layer import RelaxedLayer
@@ -101,7 +101,7 @@ def check_turns_modes(space: GSpace) -> int:
     """
     if not is_exact_on_grid(space):
         raise InputError(
-            f"group of {space.name}: Fourier modes of a square grid are shared by C1, "
+            f"{group_name(space)}: Fourier modes of a square grid are shared by C1, "
             "C2, C4, D1, D2 and D4"
         )
     return len(space.fibergroup.elements)

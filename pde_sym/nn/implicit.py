@@ -14,6 +14,7 @@ from pde_sym.nn._escnn import FieldType, GSpace, Representation
 from pde_sym.nn.field_types import (
     field_groups,
     field_type,
+    group_name,
     is_continuous,
     regular_type,
 )
@@ -36,6 +37,8 @@ class ImplicitSteerableConv2d(KernelLayer):
     state, here the means of given fields over the grid, and a learned vector of the
     plane: a hidden direction, zero at the start, whose length is the relaxation.
 
+    The group is finite: SO(2) and O(2) have no regular fields for phi to end in.
+
     Kept of the paper: kernels by an equivariant perceptron of offset and attributes, a
     radial cut-off. Left out: attributes that vary from point to point, and gates (the
     hidden fields are regular, with a pointwise nonlinearity).
@@ -56,7 +59,8 @@ class ImplicitSteerableConv2d(KernelLayer):
     Raises
     ------
     InputError
-        As `KernelLayer`; for attributes of another plane or no hidden field.
+        As `KernelLayer`; for SO(2) and O(2), attributes of another plane, or no
+        hidden field.
     """
 
     formula: ClassVar[str] = (
@@ -85,13 +89,13 @@ class ImplicitSteerableConv2d(KernelLayer):
             raise InputError(f"hidden: expected at least 1 field, got {hidden}")
         if is_continuous(space):
             raise InputError(
-                f"implicit kernels have regular fields inside, which {space.name} has "
-                "not; use C<N> or D<N>, for instance D8"
+                "implicit kernels have regular fields inside, which "
+                f"{group_name(space)} has not; use C<N> or D<N>, for instance D8"
             )
         if attributes is not None and attributes.gspace != space:
             raise InputError(
-                f"expected attributes on the plane {space.name}, "
-                f"got {attributes.gspace.name}; build all types from one gspace"
+                f"expected attributes on the plane {group_name(space)}, "
+                f"got {group_name(attributes.gspace)}; build all types from one gspace"
             )
         self.attributes = attributes
         self.perceptron = _EquivariantPerceptron(

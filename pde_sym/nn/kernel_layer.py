@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pde_sym.errors import InputError
 from pde_sym.nn._escnn import FieldType, GSpace, Representation
-from pde_sym.nn.field_types import field_groups
+from pde_sym.nn.field_types import field_groups, group_name
 from pde_sym.nn.kernel_space import (
     TRIVIAL,
     Band,
@@ -62,8 +62,9 @@ class KernelLayer(RelaxedLayer):
         super().__init__()
         if in_type.gspace != out_type.gspace:
             raise InputError(
-                f"expected both field types on one plane, got {in_type.gspace.name} "
-                f"and {out_type.gspace.name}; build both from the same gspace"
+                "expected both field types on one plane, got "
+                f"{group_name(in_type.gspace)} and {group_name(out_type.gspace)}; "
+                "build both from the same gspace"
             )
         check_kernel_size(kernel_size)
         resolve_band(in_type.gspace, band)
@@ -121,8 +122,8 @@ class KernelLayer(RelaxedLayer):
         if term.is_empty:
             raise InputError(
                 f"no {self.kernel_size} x {self.kernel_size} kernel of "
-                f"{self.in_type.gspace.name} maps {self.in_type} to {self.out_type}; "
-                "use a larger kernel"
+                f"{group_name(self.in_type.gspace)} maps {self.in_type} to "
+                f"{self.out_type}; use a larger kernel"
             )
         return term
 

@@ -30,6 +30,7 @@ from pde_sym.nn.field_types import (
     Irrep,
     element_matrix,
     elements_of,
+    group_name,
     irrep_blocks,
     is_continuous,
     is_exact_on_grid,
@@ -105,7 +106,7 @@ def resolve_band(space: GSpace, band: Band) -> _Resolved:
     if band == "full" and not is_exact:
         raise InputError(
             f"band 'full' needs a group of the square grid (C1, C2, C4, D1, D2, D4), "
-            f"got {space.name}; use band 'rings' or 'auto'"
+            f"got {group_name(space)}; use band 'rings' or 'auto'"
         )
     if band not in ("auto", "full", "rings"):
         raise InputError(f"band {band!r}: expected 'auto', 'full' or 'rings'")
@@ -168,7 +169,9 @@ def kernel_basis(
     wanted = known if parts is None else (TRIVIAL, *parts)
     for name in wanted:
         if name not in known:
-            raise InputError(f"part {name!r}: {space.name} has {', '.join(known)}")
+            raise InputError(
+                f"part {name!r}: {group_name(space)} has {', '.join(known)}"
+            )
     pairs = irrep_bases(rho_in, rho_out, space, kernel_size, band, keep)
     outs, intos = irrep_blocks(rho_out), irrep_blocks(rho_in)
     shape = (-1, rho_out.size, rho_in.size, kernel_size, kernel_size)

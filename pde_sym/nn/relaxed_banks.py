@@ -19,6 +19,7 @@ from pde_sym.nn._escnn import FieldType, GSpace
 from pde_sym.nn.field_types import (
     element_matrix,
     elements_of,
+    group_name,
     is_continuous,
     is_exact_on_grid,
 )
@@ -116,7 +117,8 @@ class RelaxedGroupConv2d(BankedConv2d):
     On regular fields, whose components are the values at the group's elements,
     ``psi_l(g^-1 h)`` is the entry (g, h) of a steerable kernel K_l: the filters are
     turned in space. Between a regular field and any other (lifting, read-out) w_l
-    belongs to the element that the regular side has.
+    belongs to the element that the regular side has. The group is finite: SO(2) and
+    O(2) have no regular fields, and no weight for each of their elements.
 
     Parameters
     ----------
@@ -129,7 +131,8 @@ class RelaxedGroupConv2d(BankedConv2d):
     Raises
     ------
     InputError
-        As `BankedConv2d`, and when neither side consists of regular fields.
+        As `BankedConv2d`; for SO(2) and O(2), and when neither side consists of
+        regular fields.
     """
 
     formula: ClassVar[str] = "out(g) = sum_h sum_l w_l(g or h) psi_l(g^-1 h) * f(h) + b"
@@ -151,6 +154,12 @@ class RelaxedGroupConv2d(BankedConv2d):
         sides = {"output": out_type, "input": in_type}
         if argument not in sides:
             raise InputError(f"argument {argument!r}: expected 'output' or 'input'")
+        if is_continuous(in_type.gspace):
+            raise InputError(
+                "a relaxed group convolution has a weight per group element, of which "
+                f"{group_name(in_type.gspace)} has infinitely many; use C<N> or D<N>, "
+                "for instance D8"
+            )
         able = [side for side, fields in sides.items() if _is_regular(fields)]
         if not able:
             raise InputError(
@@ -229,7 +238,5 @@ def offset_orbits(space: GSpace, kernel_size: int) -> list[int]:
 
 
 def _is_regular(fields: FieldType) -> bool:
-    if is_continuous(fields.gspace):
-        return False
     regular = fields.gspace.regular_repr
     return all(rep == regular for rep in fields.representations)

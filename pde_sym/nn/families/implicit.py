@@ -17,7 +17,8 @@ from pde_sym.nn.implicit import ImplicitSteerableConv2d
 class ImplicitConfig(PositionedFamily):
     """Steerable kernels that are an equivariant network of the offset (implicit).
 
-    Where the task has given fields the kernels read their means over the grid.
+    Where the task has given fields the kernels read their means over the grid. The
+    group is finite: the kernels' network has regular fields inside.
 
     Parameters
     ----------

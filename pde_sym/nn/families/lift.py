@@ -1,6 +1,6 @@
 """A strict body with extra features from a free network."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import NonNegativeInt, PositiveInt
@@ -10,8 +10,9 @@ from pde_sym.nn._escnn import FieldType
 from pde_sym.nn.conv import SteerableConv2d
 from pde_sym.nn.families.base import Task
 from pde_sym.nn.families.body import LayeredFamily, body_types, steerable_body
-from pde_sym.nn.field_types import gspace, regular_type
+from pde_sym.nn.field_types import gspace
 from pde_sym.nn.lift import FourierLift
+from pde_sym.nn.nonlinear import hidden_type, pointwise
 
 LIFTED_AFTER = 2
 """Layers before the extra features enter, in a body of more than that."""
@@ -23,7 +24,7 @@ class LiftConfig(LayeredFamily):
     Parameters
     ----------
     extra_fields
-        Regular fields that enter after the second layer.
+        Hidden fields that enter after the second layer.
     hidden
         Units of the free network's hidden layers.
     modes
@@ -33,6 +34,7 @@ class LiftConfig(LayeredFamily):
         translations, else 0, the published form: the same at every point.
     """
 
+    all_turns: ClassVar[bool] = True
     kind: Literal["lift"] = "lift"
     extra_fields: PositiveInt = 2
     hidden: PositiveInt = 32
@@ -46,7 +48,7 @@ class LiftConfig(LayeredFamily):
     def _build(self, task: Task) -> nn.Module:
         types = body_types(task, self.group, self.width, self.depth)
         split = min(LIFTED_AFTER, self.depth - 1)
-        extra = regular_type(gspace(self.group), self.extra_fields)
+        extra = hidden_type(gspace(self.group), self.extra_fields)
         out_modes = self.out_modes
         if out_modes is None:
             out_modes = self.modes if task.breaks_translation else 0
@@ -61,7 +63,7 @@ class LiftConfig(LayeredFamily):
             modes=self.modes,
             out_modes=out_modes,
         )
-        before = body(types[: split + 1])
+        before = body(types[: split + 1]).append(pointwise(types[split]))
         return _Lifted(before, lift, body([types[split] + extra, *types[split + 1 :]]))
 
 
@@ -73,5 +75,4 @@ class _Lifted(nn.Module):
         self.before, self.lift, self.after = before, lift, after
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = nn.functional.gelu(self.before(x))
-        return self.after(torch.cat([hidden, self.lift(x)], 1))
+        return self.after(torch.cat([self.before(x), self.lift(x)], 1))

@@ -13,6 +13,8 @@ from pde_sym.nn.relaxed_banks import Argument, RelaxedGroupConv2d
 class RGroupConfig(PositionedFamily):
     """Group convolutions mixed by weights per group element (RGroup).
 
+    The group is finite: there is a weight for each of its elements.
+
     Parameters
     ----------
     banks

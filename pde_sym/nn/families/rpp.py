@@ -1,6 +1,6 @@
 """Residual pathway priors."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat
 
@@ -24,6 +24,7 @@ class RPPConfig(PositionedFamily):
         Standard deviations of the two, in units of He's.
     """
 
+    all_turns: ClassVar[bool] = True
     kind: Literal["rpp"] = "rpp"
     free_start: NonNegativeFloat = FREE_START
     equivariant_prior: PositiveFloat = 1.0

@@ -1,6 +1,6 @@
 """The relaxed steerable convolution."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import PositiveInt
 
@@ -19,6 +19,7 @@ class RSteerConfig(PositionedFamily):
         Kernels that each layer mixes.
     """
 
+    all_turns: ClassVar[bool] = True
     kind: Literal["rsteer"] = "rsteer"
     banks: PositiveInt = 2
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "models": ("experiments.models", "model families with parameters and cost"),
     "train": ("experiments.train", "train a surrogate"),
     "evaluate": ("experiments.evaluate", "errors, defects and drift of a surrogate"),
+    "sweep": ("experiments.sweep", "model families over strengths of a breaking term"),
     "plot": ("experiments.plot", "draw a figure of evaluated surrogates"),
     "report": ("experiments.report", "one self-contained page on several surrogates"),
     "bench": ("experiments.bench", "our solvers against their floor and other codes"),

@@ -1,0 +1,221 @@
+"""What a sweep over breaking strengths consists of: one value, read from TOML.
+
+Families of models are trained at every strength of one breaking term, on training sets
+of several sizes, from several seeds, each family with as many tuning trials as the
+others.
+"""
+
+import copy
+import itertools
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, PositiveInt, field_validator, model_validator
+
+from data_gen.recipes import Recipe, term_classes
+from experiments.train import Choices
+from pde_sym.config import Frozen, read_toml
+from pde_sym.errors import InputError
+from pde_sym.seeds import Split
+
+NAMED = {
+    path.stem: path for path in sorted((Path(__file__).parent / "sweeps").glob("*"))
+}
+"""Sweeps at hand, one file each."""
+NAME = r"^[a-z0-9][a-z0-9_+-]*$"
+"""Names become folders."""
+
+
+class Trajectories(Frozen):
+    """How many trajectories are made at each strength."""
+
+    train: PositiveInt
+    valid: PositiveInt
+    test: PositiveInt
+
+    @property
+    def counts(self) -> dict[Split, int]:
+        return {split: getattr(self, split.value) for split in Split}
+
+
+class Candidate(Frozen):
+    """One tuning trial of a family: settings that win over the family's own."""
+
+    model: dict[str, Any] = Field(default_factory=dict)
+    training: dict[str, Any] = Field(default_factory=dict)
+
+
+class FamilyPlan(Frozen):
+    """A family of models in a sweep."""
+
+    name: str = Field(pattern=NAME)
+    """Of its folder and its rows."""
+    role: Literal["strict", "relaxed", "free", "other"]
+    """relaxed families are compared with the best of the strict and free ones."""
+    model: dict[str, Any]
+    """As the table [model] of `pde-sym train`; the width is matched."""
+    training: dict[str, Any] = Field(default_factory=dict)
+    """Settings that win over those of the sweep."""
+    strengths: tuple[float, ...] | None = None
+    """Those that the family is trained at; all when absent."""
+    tune: tuple[Candidate, ...] = (Candidate(),)
+    """Tuning trials; the one with the lowest validation error goes on."""
+
+
+class Sweep(Frozen):
+    """Everything that decides the table of a sweep."""
+
+    title: str
+    data: Recipe
+    """The data, as `pde-sym generate --config` reads them."""
+    term: str
+    """The breaking term whose strength is swept."""
+    strengths: tuple[float, ...] = Field(min_length=1)
+    """Increasing, from 0."""
+    trajectories: Trajectories
+    sizes: tuple[PositiveInt, ...] = Field(min_length=1)
+    """Training trajectories in use; for one seed a smaller set lies in a larger one."""
+    seeds: PositiveInt
+    """Number of seeds of each cell, from 0."""
+    parameters: PositiveInt
+    """Learned values of every model, to a tenth."""
+    training: dict[str, Any] = Field(default_factory=dict)
+    """As the table [training] of `pde-sym train`, for all families."""
+    out_of_distribution: dict[str, Any] | None = None
+    """Settings of the law of initial states that win over those of the data, for a
+    second test set; none when absent."""
+    families: tuple[FamilyPlan, ...] = Field(min_length=1)
+
+    @field_validator("strengths")
+    @classmethod
+    def _increase_from_zero(cls, strengths: tuple[float, ...]) -> tuple[float, ...]:
+        pairs = itertools.pairwise(strengths)
+        if strengths[0] != 0 or any(b <= a for a, b in pairs):
+            raise ValueError("expected increasing strengths from 0")
+        return strengths
+
+    @model_validator(mode="after")
+    def _the_term_is_known(self) -> Self:
+        known = term_classes(type(self.data.system))
+        if self.term not in known:
+            raise ValueError(
+                f"term: {self.data.system.kind} has {', '.join(known)}, "
+                f"got {self.term!r}"
+            )
+        for strength in self.strengths:
+            self.recipe(strength)
+        if self.out_of_distribution is not None:
+            self.recipe(0.0, shifted=True)
+        return self
+
+    @model_validator(mode="after")
+    def _sizes_are_there(self) -> Self:
+        if max(self.sizes) > self.trajectories.train:
+            raise ValueError(
+                f"sizes: expected at most {self.trajectories.train} trajectories, "
+                f"those of trajectories.train, got {max(self.sizes)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _families_are_comparable(self) -> Self:
+        names = [family.name for family in self.families]
+        if len(set(names)) < len(names):
+            raise ValueError(f"families: expected each name once, got {names}")
+        trials = {family.name: len(family.tune) for family in self.families}
+        if len(set(trials.values())) > 1:
+            raise ValueError(
+                "families: expected the same number of tuning trials for each, got "
+                + ", ".join(f"{number} of {name}" for name, number in trials.items())
+            )
+        for family in self.families:
+            unknown = set(family.strengths or ()) - set(self.strengths)
+            if unknown:
+                raise ValueError(
+                    f"families.{family.name}.strengths: {min(unknown):g} is no "
+                    "strength of the sweep"
+                )
+            for number in range(len(family.tune)):
+                self.choices(family, number, 0, self.sizes[0])
+        return self
+
+    def recipe(self, strength: float, *, shifted: bool = False) -> Recipe:
+        """Return the data at a strength, or with the shifted law of initial states."""
+        values = self.data.model_dump()
+        terms = [
+            term for term in values["system"]["breaking"] if term["kind"] != self.term
+        ]
+        own = {"kind": self.term, "strength": strength}
+        for term in values["system"]["breaking"]:
+            if term["kind"] == self.term:
+                own = {**term, **own}
+        values["system"]["breaking"] = [own, *terms]
+        if shifted:
+            law = values["initial"]
+            asked = self.out_of_distribution or {}
+            # Another law does not have the settings of the first.
+            same = asked.get("kind", law["kind"]) == law["kind"]
+            values["initial"] = {**law, **asked} if same else asked
+        return Recipe.model_validate(values)
+
+    def choices(
+        self, family: FamilyPlan, candidate: int, seed: int, size: int
+    ) -> Choices:
+        """Return the model and the training of a run.
+
+        Raises
+        ------
+        InputError
+            When a setting is unknown or not allowed.
+        """
+        trial = family.tune[candidate]
+        model = merged(family.model, trial.model)
+        training = merged(self.training, family.training, trial.training)
+        for key in ("seed", "trajectories"):
+            if key in training:
+                raise InputError(
+                    f"families.{family.name}: training.{key} is set by the sweep"
+                )
+        if "width" in model:
+            raise InputError(
+                f"families.{family.name}: model.width is matched to `parameters`"
+            )
+        training |= {"seed": seed, "trajectories": size}
+        return Choices.parse(
+            {"model": model, "training": training},
+            where=f"families.{family.name}",
+        )
+
+
+def merged(*tables: dict[str, Any]) -> dict[str, Any]:
+    """Return nested tables as one; later ones win, key by key.
+
+    A table of another ``kind`` replaces what was there.
+    """
+    result: dict[str, Any] = {}
+    for table in tables:
+        for key, value in copy.deepcopy(table).items():
+            before = result.get(key)
+            if not (isinstance(before, dict) and isinstance(value, dict)):
+                result[key] = value
+            elif value.get("kind", before.get("kind")) == before.get("kind"):
+                result[key] = merged(before, value)
+            else:
+                result[key] = value
+    return result
+
+
+def read_sweep(name: str) -> Sweep:
+    """Return the sweep of that name, or in the file at that path.
+
+    Raises
+    ------
+    InputError
+        When there is none, or it is not one; the line names the key.
+    """
+    path = NAMED.get(name, Path(name))
+    if path.suffix != ".toml":
+        raise InputError(
+            f"sweep {name!r:.80}: expected a FILE.toml or one of {', '.join(NAMED)}"
+        )
+    return Sweep.parse(read_toml(path), where=str(path))

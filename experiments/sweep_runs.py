@@ -1,0 +1,329 @@
+"""The pieces of work of a sweep: data at a strength, and one run on them.
+
+data/STRENGTH/                            data sets; STRENGTH-shifted the second test
+floors/STRENGTH.json                      errors that need no model
+runs/STRENGTH/SIZE/FAMILY/CANDIDATE-SEED/ runs, as `pde-sym train` makes them, and
+  outcome.json                              how each of them went
+
+Every piece is a picklable value and one function of it; a piece that is finished is not
+done again, one that was interrupted goes on.
+"""
+
+import dataclasses
+import json
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from data_gen.build import build
+from data_gen.recipes import Recipe
+from experiments.coarse import Errors, coarse_errors, measure_errors
+from experiments.evaluate import evaluate
+from experiments.evaluation import write_evaluation
+from experiments.maps import Test
+from experiments.runs import (
+    Run,
+    build_surrogate,
+    load_surrogate,
+    read_run,
+    training_windows,
+    validation_rollouts,
+    write_run,
+)
+from experiments.train import Choices, prepare, training_data
+from pde_sym.config import Frozen, canonical_json, fingerprint
+from pde_sym.errors import DataError, InputError, OutputError, SimulationError
+from pde_sym.nn import Surrogate, count_parameters
+from pde_sym.seeds import Split
+from pde_sym.store import files
+from pde_sym.training import fit, load_best
+
+OUTCOME_FILE = "outcome.json"
+MAX_BYTES = 1 << 24
+Kind = TypeVar("Kind", bound=Frozen)
+PACKAGES = ("pde-sym", "torch", "numpy", "escnn")
+"""Whose versions decide the numbers."""
+KEPT_ROLLOUTS = 1
+
+
+class Floors(Frozen):
+    """Errors that need no model, on the test data of one strength."""
+
+    data: str
+    """Hash of the recipe of the data."""
+    persistence: Errors
+    """Of the prediction that nothing changes."""
+    coarse: Errors | None
+    """Of the solver on half the points per axis."""
+    shifted_persistence: Errors | None = None
+    shifted_coarse: Errors | None = None
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """The data of a strength, and their floors."""
+
+    root: Path
+    strength: float
+    recipe: Recipe
+    shifted: Recipe | None
+    counts: dict[Split, int]
+
+    @property
+    def folder(self) -> Path:
+        return data_folder(self.root, self.strength)
+
+    @property
+    def floors(self) -> Path:
+        return self.root / "floors" / f"{self.strength:g}.json"
+
+
+def data_folder(root: Path, strength: float, *, shifted: bool = False) -> Path:
+    return root / "data" / (f"{strength:g}-shifted" if shifted else f"{strength:g}")
+
+
+def make_data(spec: DataSpec) -> None:
+    """Make the data sets of a strength, or what is missing of them, and the floors."""
+    build(spec.recipe, spec.counts, spec.folder)
+    second = data_folder(spec.root, spec.strength, shifted=True)
+    if spec.shifted is not None:
+        # Its one training trajectory is for the folder's statistics alone.
+        counts = {Split.TRAIN: 1, Split.VALID: 0, Split.TEST: spec.counts[Split.TEST]}
+        build(spec.shifted, counts, second)
+    made_of = fingerprint(
+        {
+            "recipes": [
+                json.loads(canonical_json(recipe))
+                for recipe in (spec.recipe, spec.shifted)
+                if recipe is not None
+            ],
+            "test": spec.counts[Split.TEST],
+        }
+    )
+    if spec.floors.exists() and read_floors(spec.floors).data == made_of:
+        return
+    persistence, coarse = _floors_on(spec.folder)
+    floors = Floors(data=made_of, persistence=persistence, coarse=coarse)
+    if spec.shifted is not None:
+        persistence, coarse = _floors_on(second)
+        floors = floors.model_copy(
+            update={"shifted_persistence": persistence, "shifted_coarse": coarse}
+        )
+    files.make_folder(spec.floors.parent)
+    files.write_file(spec.floors, (canonical_json(floors) + "\n").encode())
+
+
+def _floors_on(folder: Path) -> tuple[Errors, Errors | None]:
+    test = Test.read(folder)
+    axes = test.recipe.grid.num_axes
+    still = measure_errors(test.states, lambda u, _: u, axes)
+    return still, coarse_errors(test)
+
+
+def read_floors(path: Path) -> Floors:
+    """Read the floors of a strength; `DataError` when the file is damaged."""
+    return _read(Floors, path)
+
+
+class Outcome(Frozen):
+    """How a run went so far."""
+
+    asked: str
+    """Hash of everything that was asked for."""
+    versions: dict[str, str]
+    trained: bool = False
+    evaluated: bool = False
+    failed: str | None = None
+    """Why there is no number, in one line."""
+    parameters: int | None = None
+    flops: int | None = None
+    """Of one step of one state; Fourier transforms are not counted."""
+    valid_vrmse: float | None = None
+    best_update: int | None = None
+    shifted: Errors | None = None
+    """On the second test set."""
+    train_seconds: float = 0.0
+    """Of the processor, all processes that worked at it together."""
+    evaluate_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run, and whether it is to be evaluated."""
+
+    root: Path
+    strength: float
+    size: int
+    family: str
+    candidate: int
+    seed: int
+    choices: Choices
+    parameters: int
+    asked: str
+    evaluated: bool
+    shifted: bool
+    """Whether there is a second test set."""
+
+    @property
+    def folder(self) -> Path:
+        place = self.root / "runs" / f"{self.strength:g}" / f"{self.size}"
+        return place / self.family / f"{self.candidate}-{self.seed}"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing left to do.
+
+        Raises
+        ------
+        OutputError
+            When the folder holds a run that was asked for with other settings.
+        """
+        outcome = read_outcome(self)
+        if outcome is None:
+            return False
+        if outcome.failed is not None:
+            return True
+        return outcome.trained and (outcome.evaluated or not self.evaluated)
+
+
+def read_outcome(spec: RunSpec) -> Outcome | None:
+    """Return how a run went so far, None where it has not begun.
+
+    Raises
+    ------
+    OutputError
+        When the folder holds a run that was asked for with other settings.
+    DataError
+        When the file is damaged.
+    """
+    path = spec.folder / OUTCOME_FILE
+    if not path.exists():
+        return None
+    outcome = _read(Outcome, path)
+    if outcome.asked != spec.asked:
+        raise OutputError(
+            f"{spec.folder}: made with other settings than the sweep now asks for; "
+            "choose another folder"
+        )
+    return outcome
+
+
+def perform(spec: RunSpec) -> Outcome:
+    """Train a run, or go on with it, and evaluate it where that is asked for.
+
+    A training or a rollout that leaves the finite numbers is an outcome, not an error.
+    """
+    torch.set_num_threads(1)
+    files.make_folder(spec.folder)
+    with files.lock(spec.folder):
+        files.remove_temporaries(spec.folder)
+        outcome = read_outcome(spec) or Outcome(
+            asked=spec.asked, versions={name: version(name) for name in PACKAGES}
+        )
+        try:
+            if not outcome.trained and outcome.failed is None:
+                outcome = _train(spec, outcome)
+            if spec.evaluated and not outcome.evaluated and outcome.failed is None:
+                outcome = _evaluate(spec, outcome)
+        except SimulationError as error:
+            outcome = _written(spec, read_outcome(spec) or outcome, failed=f"{error}")
+    return outcome
+
+
+def _train(spec: RunSpec, outcome: Outcome) -> Outcome:
+    data = data_folder(spec.root, spec.strength)
+    start = time.process_time()
+    dataset = training_data(data, spec.choices.training)
+    config = prepare(dataset, spec.choices, spec.parameters)
+    run = Run(spec.folder, config, data)
+    write_run(run)
+    surrogate = build_surrogate(config)
+    windows = training_windows(dataset)
+    valid = validation_rollouts(data, config.training.horizon)
+    try:
+        fit(surrogate, windows, valid, config.training, run.folder)
+    finally:
+        # Also when it is interrupted: what comes later is added.
+        seconds = outcome.train_seconds + time.process_time() - start
+        outcome = _written(spec, outcome, train_seconds=seconds)
+    best = load_best(surrogate, run.folder)
+    return _written(
+        spec,
+        outcome,
+        trained=True,
+        parameters=count_parameters(surrogate),
+        flops=flops(surrogate, valid.states[:1, 0], valid.given),
+        valid_vrmse=float.fromhex(best["best"]),
+        best_update=best["update"],
+    )
+
+
+def _evaluate(spec: RunSpec, outcome: Outcome) -> Outcome:
+    start = time.process_time()
+    run = read_run(spec.folder)
+    evaluation, pictures = evaluate(run, None, lambda _: None)
+    kept = slice(0, KEPT_ROLLOUTS)
+    few = {
+        name: getattr(pictures, name)[kept]
+        for name in ("truth", "prediction", "environment")
+    }
+    shifted = None
+    if spec.shifted:
+        folder = data_folder(spec.root, spec.strength, shifted=True)
+        shifted = _errors_on(folder, load_surrogate(run))
+    write_evaluation(run.folder, evaluation, dataclasses.replace(pictures, **few))
+    return _written(
+        spec,
+        outcome,
+        evaluated=True,
+        shifted=shifted,
+        evaluate_seconds=time.process_time() - start,
+    )
+
+
+@torch.no_grad()
+def _errors_on(folder: Path, surrogate: Surrogate) -> Errors:
+    test = Test.read(folder)
+    given = test.environment.float() if test.is_given else None
+
+    def step(states: Tensor, index: Tensor) -> Tensor:
+        return surrogate(states, None if given is None else given[index])
+
+    return measure_errors(test.states, step, test.recipe.grid.num_axes)
+
+
+@torch.no_grad()
+def flops(surrogate: Surrogate, state: Tensor, given: Tensor | None) -> int:
+    """Return the floating-point operations of one step of one state.
+
+    Counted are products of matrices and convolutions, with kernels that are already
+    expanded.
+    """
+    one = None if given is None else given[:1]
+    surrogate.eval()
+    surrogate(state, one)
+    with FlopCounterMode(display=False) as counter:
+        surrogate(state, one)
+    return counter.get_total_flops()
+
+
+def _written(spec: RunSpec, outcome: Outcome, **changes: object) -> Outcome:
+    changed = outcome.model_copy(update=changes)
+    text = json.dumps(json.loads(canonical_json(changed)), indent=1) + "\n"
+    files.write_file(spec.folder / OUTCOME_FILE, text.encode())
+    return changed
+
+
+def _read(kind: type[Kind], path: Path) -> Kind:
+    try:
+        values = json.loads(files.read_file(path, MAX_BYTES))
+        return kind.parse(values, where=str(path))
+    except (ValueError, RecursionError) as error:
+        reason = str(error) if isinstance(error, InputError) else "not JSON"
+        raise DataError(f"{path}: {reason}; remove it, then repeat") from error

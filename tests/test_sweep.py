@@ -1,0 +1,337 @@
+"""A sweep over breaking strengths, from a recipe to its tables."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments import sweep as command
+from experiments import sweep_runs
+from experiments.__main__ import main
+from experiments.sweep_recipe import NAMED, Sweep, merged, read_sweep
+from experiments.sweep_table import csv_of, read_table
+from pde_sym.errors import DataError, InputError, SimulationError
+
+RECIPE = """
+title = "Waves over a hill"
+term = "bathymetry"
+strengths = [0.0, 0.3]
+sizes = [3]
+seeds = 2
+parameters = 300
+
+[trajectories]
+train = 3
+valid = 2
+test = 2
+
+[data]
+resolution = 32
+length = 32.0
+frames = 4
+dt = 0.05
+initial = { modes = 3 }
+system = { kind = "kdv" }
+
+[out_of_distribution]
+modes = 4
+
+[training]
+updates = 4
+evaluate_every = 2
+batch_size = 2
+
+[[families]]
+name = "free"
+role = "free"
+model = { kind = "cnn", depth = 2, kernel_size = 3, position_channels = true }
+tune = [{ training.learning_rate = 1e-2 }, { training.learning_rate = 1e-5 }]
+
+[[families]]
+name = "relaxed"
+role = "relaxed"
+model = { kind = "modulated", depth = 2, kernel_size = 3, position_modes = 2 }
+tune = [{ training.penalty = 0.0 }, { training.penalty = 0.1 }]
+"""
+
+
+def write(folder: Path, text: str = RECIPE) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "small.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def sweep(folder: Path, *options: str, out: str = "out") -> int:
+    return main(["sweep", write(folder), "--out", str(folder / out), *options])
+
+
+def without_times(folder: Path) -> tuple[Any, Any]:
+    """Return table and summary, less the seconds."""
+    table = json.loads((folder / "table.json").read_text())
+    del table["tuning_seconds"]
+    for row in table["rows"]:
+        assert all(value >= 0 for value in row.pop("seconds").values())
+    summary = json.loads((folder / "summary.json").read_text())
+    del summary["tuning_seconds"]
+    for cell in summary["cells"]:
+        del cell["train_seconds"]
+    return table, summary
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sweep")
+    assert sweep(folder) == 0
+    return folder
+
+
+def test_every_cell_has_a_row(done: Path) -> None:
+    table = read_table(done / "out")
+    cells = {(r.family, r.strength, r.size, r.seed) for r in table.rows}
+    assert len(table.rows) == len(cells) == 8
+    for row in table.rows:
+        assert row.failed is None
+        assert row.test is not None
+        assert row.shifted is not None
+        assert row.shifted.steps != row.test.steps
+        assert row.flops
+        assert row.parameters == pytest.approx(300, rel=0.1)
+        assert set(row.versions) == set(sweep_runs.PACKAGES)
+        still, coarse = row.floors["persistence"], row.floors["coarse"]
+        assert still is not None
+        assert coarse is not None
+        assert coarse.one_step < still.one_step
+        # A hill breaks shifts; without it the solver keeps them, but for rounding.
+        broken = row.defects["broken"].solver
+        assert broken > 1e-4 if row.strength else broken < 1e-6
+    assert table.tuning_runs == {"free": 4, "relaxed": 4}
+    assert min(table.tuning_seconds.values()) > 0
+
+
+def test_the_candidate_with_the_lowest_validation_error_goes_on(done: Path) -> None:
+    place = done / "out" / "runs" / "0.3" / "3" / "free"
+    errors = [
+        json.loads((place / f"{trial}-0" / "outcome.json").read_text())["valid_vrmse"]
+        for trial in range(2)
+    ]
+    (chosen,) = {r.candidate for r in read_table(done / "out").rows
+                 if (r.family, r.strength) == ("free", 0.3)}  # fmt: skip
+    assert errors[chosen] == min(errors)
+    assert errors[0] != errors[1]
+    # The other one had seed 0 alone, and was not evaluated.
+    other = place / f"{1 - chosen}-0"
+    assert not (other / "evaluation.json").exists()
+    assert not (place / f"{1 - chosen}-1").exists()
+
+
+def test_the_summary_compares_relaxed_with_free(done: Path) -> None:
+    _, summary = without_times(done / "out")
+    cells = {(c["family"], c["strength"]): c for c in summary["cells"]}
+    assert len(cells) == 4
+    relaxed, free = cells["relaxed", 0.3], cells["free", 0.3]
+    assert free["ratios"] == []
+    names = [ratio["measure"] for ratio in relaxed["ratios"]]
+    assert names == ["one step", "10 steps", "last step", "10 steps, shifted"]
+    ratio = next(r for r in relaxed["ratios"] if r["measure"] == "10 steps")
+    assert ratio["best"] == "free"
+    expected = relaxed["test"]["value"] / free["test"]["value"]
+    assert ratio["of_medians"]["value"] == pytest.approx(expected)
+    assert ratio["of_medians"]["low"] <= expected <= ratio["of_medians"]["high"]
+    agreement = next(a for a in summary["agreements"] if a["family"] == "free")
+    assert agreement["defect"]["points"] == 2
+
+
+def test_nothing_is_done_twice(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (done / "out" / "table.json").read_bytes()
+    (done / "out" / "table.json").unlink()
+    monkeypatch.setattr(sweep_runs, "fit", None)
+    monkeypatch.setattr(sweep_runs, "evaluate", None)
+    assert sweep(done) == 0
+    assert (done / "out" / "table.json").read_bytes() == before
+
+
+def test_an_interrupted_sweep_goes_on_to_the_same_table(
+    done: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Once between two runs, and once within a training."""
+    perform, calls = command.perform, []
+
+    def stops(spec: sweep_runs.RunSpec) -> sweep_runs.Outcome:
+        calls.append(spec)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return perform(spec)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "perform", stops)
+        assert sweep(tmp_path) == 130
+    fit = sweep_runs.fit
+
+    def stops_within(*arguments: Any) -> bool:
+        updates = iter([False, False, True])
+        assert not fit(*arguments, stop=lambda: next(updates))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep_runs, "fit", stops_within)
+        assert sweep(tmp_path) == 130
+    assert "repeat the command" in capsys.readouterr().err
+    (begun,) = [
+        path
+        for path in (tmp_path / "out").rglob("outcome.json")
+        if not json.loads(path.read_text())["trained"]
+    ]
+    assert json.loads(begun.read_text())["train_seconds"] > 0
+    # A part of it first, then the rest.
+    assert sweep(tmp_path, "--only", "relaxed", "--strengths", "0.3") == 0
+    assert len(read_table(tmp_path / "out").rows) == 2
+    assert sweep(tmp_path) == 0
+    assert without_times(tmp_path / "out") == without_times(done / "out")
+
+
+def test_the_grid_is_shown_without_work(
+    done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sweep(done, "--dry-run", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"runs": 16, "done": 16}
+    assert sweep(tmp_path, "--dry-run") == 0
+    assert "0 of 4" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_training_that_diverges_is_a_row(
+    done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = sweep_runs.fit
+
+    def diverges(surrogate: Any, train: Any, valid: Any, config: Any, folder: Path):
+        if config.seed == 1:
+            raise SimulationError("the loss is not finite")
+        return fit(surrogate, train, valid, config, folder)
+
+    monkeypatch.setattr(sweep_runs, "fit", diverges)
+    assert sweep(tmp_path, "--only", "free", "--strengths", "0") == 0
+    fine, failed = read_table(tmp_path / "out").rows
+    assert failed.failed == "the loss is not finite"
+    assert failed.test is None
+    assert fine == read_table(done / "out").rows[0].model_copy(
+        update={"seconds": fine.seconds}
+    )
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    (cell,) = summary["cells"]
+    assert cell["failed"] == 1
+    # The median of a number and of a failure.
+    assert cell["test"]["value"] is None
+
+
+def test_a_folder_of_other_settings_is_refused(
+    done: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(done / "other", RECIPE.replace("updates = 4", "updates = 5"))
+    assert main(["sweep", path, "--out", str(done / "out")]) == 3
+    assert "made with other settings" in capsys.readouterr().err
+
+
+def test_a_table_is_read_or_refused(done: Path, tmp_path: Path) -> None:
+    text = csv_of(read_table(done / "out"))
+    head, *rows = text.splitlines()
+    assert "drift.P1.model" in head.split(",")
+    assert len(rows) == 8
+    with pytest.raises(DataError, match="run `pde-sym sweep`"):
+        read_table(tmp_path)
+    (tmp_path / "table.json").write_text("{}")
+    with pytest.raises(DataError, match="title"):
+        read_table(tmp_path)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_recipes_at_hand_are_whole(name: str) -> None:
+    """Reading one builds every choice and every data recipe of it."""
+    found = read_sweep(name)
+    assert found.seeds >= 5
+    assert len(found.strengths) >= 5
+    roles = {family.role for family in found.families}
+    assert {"strict", "relaxed", "free"} <= roles
+    largest = found.recipe(found.strengths[-1]).system
+    assert largest.breaking[0].kind == found.term
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("seeds = 2", "seed = 2", "seeds?: "),
+        ('term = "bathymetry"', 'term = "beta"', "term: kdv has potential"),
+        ("strengths = [0.0, 0.3]", "strengths = [0.1, 0.3]", "increasing .* from 0"),
+        ("strengths = [0.0, 0.3]", "strengths = [0.0, 99.0]", "strength"),
+        ("sizes = [3]", "sizes = [4]", "at most 3 trajectories"),
+        ('kind = "cnn"', 'kind = "cnnn"', "families.free: model"),
+        ("batch_size = 2", "batch = 2", "families.free: training.batch"),
+        ("batch_size = 2", "seed = 2", "training.seed is set by the sweep"),
+        ('"modulated",', '"modulated", width = 3,', "model.width is matched"),
+        (
+            "tune = [{ training.penalty = 0.0 }, ",
+            "tune = [",
+            "same number of tuning trials .* 2 of free, 1 of relaxed",
+        ),
+        ('name = "relaxed"', 'name = "free"', "each name once"),
+        ('role = "relaxed"', 'role = "loose"', "families.1.role"),
+        ('role = "relaxed"', 'role = "relaxed"\nstrengths = [0.2]', "0.2 is no"),
+        ("modes = 4", "mode = 4", "initial"),
+        ("updates = 4", "updates = 4 =", "not valid TOML"),
+    ],
+)
+def test_bad_recipes_are_one_line(
+    old: str, new: str, words: str, tmp_path: Path
+) -> None:
+    assert old in RECIPE
+    path = write(tmp_path, RECIPE.replace(old, new, 1))
+    with pytest.raises(InputError, match=words) as error:
+        read_sweep(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--only", "loose"), "--only loose: expected one of free, relaxed"),
+        (("--strengths", "0.2"), "expected some of 0, 0.3"),
+        (("--seeds", "0"), "--seeds 0"),
+        (("--workers", "2", "--scheduler", "tcp://x:1"), "give one of them"),
+    ],
+)
+def test_bad_options_are_one_line(
+    options: tuple[str, ...],
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert sweep(tmp_path, *options) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+
+
+def test_unknown_sweeps_are_one_line() -> None:
+    with pytest.raises(InputError, match="'nonsense': expected a FILE"):
+        read_sweep("nonsense")
+
+
+def test_tables_are_merged_key_by_key() -> None:
+    assert merged({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}}) == {"a": {"b": 1, "c": 3}}
+    held = {"hold": {"kind": "prior", "width": 1}}
+    assert merged(held, {"hold": {"kind": "free"}}) == {"hold": {"kind": "free"}}
+    assert merged({"a": {"b": 1}}, {"a": None}) == {"a": None}
+
+
+def test_strengths_are_paired(tmp_path: Path) -> None:
+    found = read_sweep(write(tmp_path))
+    assert isinstance(found, Sweep)
+    weak, strong = found.recipe(0.0), found.recipe(0.3)
+    assert weak.seed == strong.seed
+    assert weak.law == strong.law
+    assert [t.strength for r in (weak, strong) for t in r.system.breaking] == [0, 0.3]
+    assert found.recipe(0.3, shifted=True).law != strong.law

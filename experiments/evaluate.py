@@ -1,6 +1,7 @@
 """``pde-sym evaluate``: measure surrogates beside the solver, on the same inputs."""
 
 import argparse
+import copy
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -38,7 +39,8 @@ from pde_sym.diagnostics import (
 )
 from pde_sym.errors import InputError
 from pde_sym.metrics import relative_l2, vrmse
-from pde_sym.nn import Surrogate, Task, count_parameters
+from pde_sym.nn import Surrogate, count_parameters
+from pde_sym.nn.certificate import step_certificate
 from pde_sym.progress import progress
 from pde_sym.simulate import rollout
 from pde_sym.symmetry import Group, GroupElement, point_group
@@ -115,7 +117,7 @@ def evaluate(
         "invariants": drift_series(test, truth, predicted),
     }
     advance(1)
-    measured["defects"] = element_defects(maps, test, one.config.task)
+    measured["defects"] = element_defects(maps, test, surrogate)
     advance(1)
     turns = point_group("D4") if grid.num_axes == 2 else None
     measured["point_spectrum"] = spectrum(maps, turns)
@@ -162,15 +164,24 @@ def one_step_error(test: Test, surrogate: Surrogate) -> float:
     return total / len(test.states)
 
 
-def element_defects(maps: Maps, test: Test, task: Task) -> tuple[ElementDefect, ...]:
+def element_defects(
+    maps: Maps, test: Test, surrogate: Surrogate
+) -> tuple[ElementDefect, ...]:
     """Return the defects under the system's motions, and under a boost of KdV."""
-    system, grid = test.recipe.system, test.recipe.grid
+    system, grid, task = test.recipe.system, test.recipe.grid, surrogate.task
+    motions = list(system.probes(grid))
     rows = _defects(
         maps,
-        [(g, system.keeps(g, joint=test.is_given)) for g in system.probes(grid)],
+        [(g, system.keeps(g, joint=test.is_given)) for g in motions],
         maps.after,
         maps.before,
     )
+    if task.num_axes == 2:
+        bounds = certificates(surrogate, maps.inputs, motions)
+        rows = tuple(
+            row.model_copy(update={"certificate": bound})
+            for row, bound in zip(rows, bounds, strict=True)
+        )
     if task.boost is not None:
         actions = boost_actions(test, task.boost)
         rows += _defects(maps, [(BOOST, not task.breaks_boosts)], *actions)
@@ -197,6 +208,33 @@ def _defects(
         )
         for (m, survives), s, f in zip(chosen, solver, model, strict=True)
     )
+
+
+def certificates(
+    surrogate: Surrogate, inputs: Tensor, elements: Sequence[Any]
+) -> list[float | None]:
+    """Return ``E bound / ||f(x)||`` per element, None where there is no bound.
+
+    Parameters
+    ----------
+    inputs
+        States, followed by the given fields where there are any.
+    """
+    step = copy.deepcopy(surrogate).double()
+    wide, size = inputs.double(), surrogate.task.state.num_channels
+    given = None if surrogate.task.given is None else wide[:, size:]
+    try:
+        bounds = step_certificate(step, wide[:, :size], given)
+    except InputError:
+        return [None for _ in elements]
+    norms = step(wide[:, :size], given).flatten(1).norm(dim=1)
+    result: list[float | None] = []
+    for g in elements:
+        try:
+            result.append(float((bounds.bound(g) / norms).mean()))
+        except InputError:
+            result.append(None)
+    return result
 
 
 def spectrum(maps: Maps, group: Group | None) -> tuple[IrrepShare, ...]:
@@ -271,19 +309,16 @@ def show(evaluations: list[Evaluation]) -> None:
             for e in evaluations
         ],
     )
-    names = [d.element for d in evaluations[0].defects]
-    print_table(
-        "defect per element, over one step",
-        ["element", "solver", *(e.run for e in evaluations)],
-        [
-            [
-                name,
-                f"{evaluations[0].defects[i].solver:.2e}",
-                *(f"{e.defects[i].model:.2e}" for e in evaluations),
-            ]
-            for i, name in enumerate(names)
-        ],
-    )
+    columns = ["element", "solver"]
+    rows = [[d.element, f"{d.solver:.2e}"] for d in evaluations[0].defects]
+    for e in evaluations:
+        has_bounds = any(d.certificate is not None for d in e.defects)
+        columns += [e.run, "at most"] if has_bounds else [e.run]
+        for row, d in zip(rows, e.defects, strict=True):
+            row.append(f"{d.model:.2e}")
+            if has_bounds:
+                row.append("" if d.certificate is None else f"{d.certificate:.2e}")
+    print_table("defect per element, over one step", columns, rows)
 
 
 def _mean(errors: Tensor) -> tuple[float, ...]:

@@ -37,12 +37,16 @@ class ElementDefect(Frozen):
         Whether the physics keeps g.
     solver, model
         The defect of the solver and of the surrogate.
+    certificate
+        An upper bound on that of the surrogate from its weights and the same inputs,
+        in exact arithmetic; None where its layers or its group have none.
     """
 
     element: str
     survives: bool
     solver: float
     model: float
+    certificate: float | None = None
 
 
 class IrrepShare(Frozen):

@@ -74,11 +74,21 @@ def make_evaluation(model="strict", seed=0, **changes) -> Evaluation:
 
 
 def make_defects(
-    solver: float, model: float, *, survives: bool = False
+    solver: float,
+    model: float,
+    *,
+    survives: bool = False,
+    certificate: float | None = None,
 ) -> tuple[ElementDefect, ...]:
     """Return the same defects for a turn, a flip and a shift."""
     return tuple(
-        ElementDefect(element=e, survives=survives, solver=solver, model=model)
+        ElementDefect(
+            element=e,
+            survives=survives,
+            solver=solver,
+            model=model,
+            certificate=certificate,
+        )
         for e in ELEMENTS
     )
 

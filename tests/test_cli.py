@@ -142,6 +142,29 @@ def test_from_data_to_report(
     capsys.readouterr()
 
 
+def test_bounds_stand_beside_the_defects_they_hold_for(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    round_off = 1e-6
+    found = {}
+    for model in ("strict", "modulated", "cnn"):
+        evaluation = json.loads((runs / model / "evaluation.json").read_text())
+        found[model] = [d["certificate"] for d in evaluation["defects"]]
+        for defect in evaluation["defects"]:
+            bound = defect["certificate"]
+            # C4 has no flips, and a free network no group at all.
+            has_bound = model != "cnn" and "flip" not in defect["element"]
+            assert (bound is not None) == has_bound
+            assert bound is None or defect["model"] <= bound + round_off
+    assert max(bound or 0 for bound in found["strict"]) <= round_off
+    assert max(bound or 0 for bound in found["modulated"]) > round_off
+    assert main(["evaluate", str(runs / "modulated"), str(runs / "cnn")]) == 0
+    table = capsys.readouterr().out
+    assert table.count("at most") == 1
+    bounds = [f"{bound:.2e}" for bound in found["modulated"] if bound is not None]
+    assert all(bound in table for bound in bounds)
+
+
 def test_a_finished_run_is_left_alone(runs: Path, data: Path) -> None:
     before = {p: p.read_bytes() for p in runs.rglob("*") if p.is_file()}
     assert train(data, runs / "strict", "--model", "strict") == 0

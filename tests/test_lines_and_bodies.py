@@ -135,8 +135,9 @@ def test_a_body_is_measured_under_its_own_rotations(tmp_path: Path) -> None:
     task = task_of(TrajectoryDataset(data, "test", window=2), test.recipe.system)
     still = nn.Module()
     still.forward = torch.zeros_like  # type: ignore[method-assign]
-    maps = make_maps(test, Surrogate(still, task, Normalisation.identity(task)))
-    rows = element_defects(maps, test, task)
+    step = Surrogate(still, task, Normalisation.identity(task))
+    maps = make_maps(test, step)
+    rows = element_defects(maps, test, step)
     assert len(rows) == len(test.recipe.system.probes(test.recipe.grid)) > 3
     assert max(row.model for row in rows) < 1e-6
     for row in rows:

@@ -1,9 +1,12 @@
 """The certificate bounds the defect, and is zero for what is exact."""
 
 import itertools
+import math
 
 import pytest
 import torch
+from relaxed_cases import CONVOLUTIONS, SHIFT, defect, state
+from relaxed_cases import network as published
 from torch import nn
 from torch.nn.functional import gelu
 
@@ -12,18 +15,29 @@ from pde_sym.fields import Field, FieldSpec, Rank
 from pde_sym.grid import PeriodicGrid
 from pde_sym.groups import GroupElement
 from pde_sym.nn import (
+    FieldScale,
     Isotypic,
     Modulated,
+    ModulatedConfig,
+    Normalisation,
     Pointwise,
     Relaxation,
     SteerableConv2d,
     Strict,
+    Surrogate,
+    Task,
     field_type,
     gspace,
     regular_type,
     split_parameters,
 )
-from pde_sym.nn.certificate import GELU_SLOPE, certificate, operator_norm
+from pde_sym.nn.certificate import (
+    GELU_SLOPE,
+    Certificate,
+    operator_norm,
+    step_certificate,
+)
+from pde_sym.nn.heads import Head
 from pde_sym.symmetry import act, point_group
 
 SPEC = FieldSpec.of(Field(name="u"), Field(name="v", rank=Rank.VECTOR, components=2))
@@ -61,7 +75,7 @@ def test_it_bounds_the_defect_and_follows_it_to_zero(setting: Relaxation) -> Non
         net = network(setting, share)
         bound = torch.zeros(())
         for g in point_group("D4").elements[1:]:
-            bound, found = certificate(net, x, g), measured(net, x, g)
+            bound, found = Certificate(net, x).bound(g), measured(net, x, g)
             assert (found > 0).all()
             assert (found <= bound).all()
             # Loose, but not by orders of magnitude.
@@ -74,7 +88,7 @@ def test_a_strict_network_has_none() -> None:
     x = torch.randn(2, 3, *GRID.shape, dtype=torch.float64)
     net = network(Strict(), 0.0)
     for g in point_group("D4"):
-        assert certificate(net, x, g).max() <= 1e-12 * x.norm()
+        assert Certificate(net, x).bound(g).max() <= 1e-12 * x.norm()
 
 
 def test_the_norm_is_that_of_the_convolution() -> None:
@@ -89,6 +103,61 @@ def test_the_norm_is_that_of_the_convolution() -> None:
     assert operator_norm(kernel, (6, 6)) == pytest.approx(float(dense), rel=1e-12)
 
 
+@pytest.mark.parametrize("size", [1, 3, 5, 7])
+def test_on_large_grids_the_norm_is_bounded_from_few_samples(size: int) -> None:
+    kernel, shape = torch.randn(3, 2, size, size, dtype=torch.float64), (96, 100)
+    symbol = torch.fft.fft2(kernel, s=shape).permute(2, 3, 0, 1)
+    exact = float(torch.linalg.matrix_norm(symbol, ord=2).max())
+    assert exact <= operator_norm(kernel, shape) * (1 + 1e-12)
+    assert operator_norm(kernel, shape) <= exact / math.cos(math.pi / 8) ** 2
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_it_bounds_the_defect_of_every_convolution(name: str) -> None:
+    """With factors in position, under turns, flips, shifts, and both at once."""
+    net, x = published(CONVOLUTIONS[name], "D4", position_modes=1), state()
+    assert isinstance(net, nn.Sequential)
+    with torch.no_grad():
+        for weight in split_parameters(net)[1]:
+            weight += 0.1 * torch.randn_like(weight)
+    certificate, size = Certificate(net, x), float(net(x).detach().norm())
+    shifts = (SHIFT, GroupElement(turns=3, flip=True, shift=SHIFT.shift))
+    for g in (*point_group("D4").elements[1:], *shifts):
+        found = defect(net, x, g) * size
+        assert 1e-3 * size < found <= float(certificate.bound(g).norm())
+
+
+@pytest.mark.parametrize("head", ["mean", "leray"])
+def test_steps_are_bounded_in_the_scales_of_their_fields(head: Head) -> None:
+    """Given fields move along; a part that keeps mean or divergence adds nothing."""
+    velocity, depth = Field(name="velocity", rank=Rank.VECTOR, components=2), "depth"
+    told = FieldSpec.of(Field(name=depth))
+    task = Task(state=FieldSpec.of(velocity, Field(name="u")), given=told)
+    scales = [("velocity", 0.0, 2.0, 0.1), ("u", 1.0, 3.0, 5.0), (depth, 2.0, 1.0, 1.0)]
+    keys = ("name", "mean", "std", "increment_std")
+    fields = tuple(
+        FieldScale.model_validate(dict(zip(keys, s, strict=True))) for s in scales
+    )
+    config = ModulatedConfig(width=2, depth=2, head=head, position_modes=1)
+    step = Surrogate(config.build(task), task, Normalisation(fields=fields)).double()
+    with torch.no_grad():
+        for weight in split_parameters(step)[1]:
+            weight.normal_(std=0.1)
+        u, given = state()[:, :3], state()[:, :1]
+        certificate = step_certificate(step, u, given)
+        grid = PeriodicGrid.square(9)
+        for g in (GroupElement(turns=1), SHIFT):
+            moved = [act(g, u, task.state, grid), act(g, given, told, grid)]
+            change = step(*moved) - act(g, step(u, given), task.state, grid)
+            found, bound = change.flatten(1).norm(dim=1), certificate.bound(g)
+            assert (found > 1e-3).all()
+            assert (found <= bound).all()
+            assert (bound <= 1000 * found).all()
+        # The scale of the increment counts: the bound is not that of the network.
+        plain = Certificate(step.net, step.network_inputs(u, given))
+        assert (plain.bound(SHIFT) - certificate.bound(SHIFT)).abs().min() > 1e-3
+
+
 def test_gelu_is_never_steeper() -> None:
     x = torch.linspace(-8, 8, 100_001, dtype=torch.float64, requires_grad=True)
     (slope,) = torch.autograd.grad(gelu(x).sum(), x)
@@ -98,12 +167,14 @@ def test_gelu_is_never_steeper() -> None:
 def test_other_layers_and_elements_are_refused() -> None:
     x = torch.randn(1, 3, *GRID.shape)
     with pytest.raises(InputError, match="got Conv2d"):
-        certificate(nn.Sequential(nn.Conv2d(3, 3, 3)), x, GroupElement(turns=1))
+        Certificate(nn.Sequential(nn.Conv2d(3, 3, 3)), x).bound(GroupElement(turns=1))
     conv = SteerableConv2d(
         field_type(SPEC, gspace("C2")), field_type(SPEC, gspace("C2")), 3
     )
     with pytest.raises(InputError, match="no turn 90"):
-        certificate(nn.Sequential(conv), x, GroupElement(turns=1))
+        Certificate(nn.Sequential(conv), x).bound(GroupElement(turns=1))
+    with pytest.raises(InputError, match="a shift by whole points, got"):
+        Certificate(conv, x).bound(GroupElement(shift=(0.1, 0.0)))
 
 
 def test_what_the_first_layer_breaks_is_magnified_by_the_last() -> None:
@@ -115,7 +186,7 @@ def test_what_the_first_layer_breaks_is_magnified_by_the_last() -> None:
         for weight in net[-1].kernel.parameters():  # type: ignore[union-attr]
             weight *= 1000.0
     for g in point_group("D4").elements[1:]:
-        bound, found = certificate(net, x, g), measured(net, x, g)
+        bound, found = Certificate(net, x).bound(g), measured(net, x, g)
         assert (found > 0).all()
         assert (found <= bound).all()
         assert (bound <= 1000 * found).all()

@@ -160,3 +160,20 @@ def test_report_of_one_run_on_intact_data(tmp_path):
     assert "heat, intact" in text
     assert "<small>" not in text
     assert "over seeds" not in text + captions([series])["error"][1]
+
+
+def test_report_states_the_bounds_that_hold_for_all_elements(tmp_path):
+    """One element without a bound, as flips of C4, and there is none for the mean."""
+    whole = make_defects(solver=0.04, model=0.02, certificate=0.375)
+    part = (*whole[:2], whole[2].model_copy(update={"certificate": None}))
+    rows, results = {}, {}
+    for name, some in {"whole": whole, "part": part}.items():
+        evaluation = make_evaluation("modulated", defects=some)
+        run = write(tmp_path / name, evaluation)
+        results[name] = result(*group_by_seed([evaluation]))
+        text = write_page([run], [evaluation], [results[name]], [])
+        assert "at most" in text
+        rows[name] = "3.75e-01" in text
+    assert rows == {"whole": True, "part": False}
+    assert results["whole"].certificate.mean == pytest.approx(0.375)
+    assert results["part"].certificate is None

@@ -223,6 +223,10 @@ class Surrogate(nn.Module):
         self, state: Tensor, given: Tensor | None = None
     ) -> Tensor:
         """Return what the network gives: the increment in units of its own scale."""
+        return self.net(self.network_inputs(state, given))
+
+    def network_inputs(self, state: Tensor, given: Tensor | None = None) -> Tensor:
+        """Return what the network reads: all fields less their mean, in their scale."""
         _check_channels("state", state, self.task.state, self.task.array_axes)
         _check_given(self.task, given)
         inputs = state
@@ -230,4 +234,4 @@ class Surrogate(nn.Module):
             shape = given.shape[-self.task.array_axes - 1 :]
             inputs = torch.cat([state, given.expand(len(state), *shape)], dim=1)
         mean, std = self.get_buffer("mean"), self.get_buffer("std")
-        return self.net((inputs - mean.to(inputs.dtype)) / std.to(inputs.dtype))
+        return (inputs - mean.to(inputs.dtype)) / std.to(inputs.dtype)

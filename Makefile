@@ -29,14 +29,15 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
 	$(PIP) install -c constraints.txt numpy scipy numba h5py pydantic pyyaml safetensors \
-		distributed matplotlib rich lie_learn joblib autograd pymanopt pytest hypothesis \
-		ruff pyright
+		distributed matplotlib rich threadpoolctl lie_learn joblib autograd pymanopt \
+		pytest pytest-xdist hypothesis ruff pyright
 	$(PIP) install --no-deps escnn==1.0.11 rocket-fft==0.4.1
 	$(PIP) install --no-deps -e .
 	@touch $@
 
+# A process for each core; what a file of tests makes once is made in one of them.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
 
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from data_gen.recipes import Recipe
 from pde_sym.errors import Lost, LostTrajectoryError, SimulationError
@@ -183,15 +184,17 @@ def _per_trajectory(recipe: Recipe, environment: np.ndarray) -> dict[str, np.nda
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run torch on one thread.
+    """Run torch and linear algebra on one thread.
 
     Sums may round differently on more, and threads of several processes get into each
-    other's way.
+    other's way: beside a busy core the inverses of small matrices that solitons are
+    made of take a hundred times as long on two threads as on one.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with threadpool_limits(1):
+            yield
     finally:
         torch.set_num_threads(before)
 

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 torch.set_num_threads(1)
+threadpool_limits(1)
 
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
 """Relative defect that counts as exact, by precision."""

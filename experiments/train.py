@@ -32,7 +32,7 @@ from pde_sym.errors import InputError
 from pde_sym.nn import ModelConfig, count_parameters, match_width
 from pde_sym.progress import progress
 from pde_sym.store import files
-from pde_sym.training import TrainConfig, fit, load_best
+from pde_sym.training import TrainConfig, Windows, fit, load_best
 
 
 class Choices(Frozen):
@@ -86,11 +86,13 @@ def run(arguments: argparse.Namespace) -> int:
     choices = resolve(arguments)
     dataset = training_data(arguments.data, choices.training)
     config = prepare(dataset, choices, arguments.match_parameters)
+    windows = training_windows(dataset)
+    check_fit(config, windows)
     current = Run(arguments.out, config, arguments.data)
     files.make_folder(current.folder)
     with files.lock(current.folder):
         write_run(current)
-        return _train(current, dataset, arguments.json)
+        return _train(current, windows, arguments.json)
 
 
 def resolve(arguments: argparse.Namespace) -> Choices:
@@ -161,10 +163,22 @@ def prepare(
     )
 
 
-def _train(current: Run, dataset: TrajectoryDataset, as_json: bool) -> int:
+@torch.no_grad()
+def check_fit(config: RunConfig, windows: Windows) -> None:
+    """Take one step, so that what does not fit the data is told before a run begins.
+
+    Raises
+    ------
+    InputError
+        When the network cannot be built for the data, or does not run on their grid.
+    """
+    states, given = windows.batch([0])
+    build_surrogate(config).eval()(states[:, 0], given)
+
+
+def _train(current: Run, windows: Windows, as_json: bool) -> int:
     config, start = current.config, time.monotonic()
     surrogate = build_surrogate(config)
-    windows = training_windows(dataset)
     valid = validation_rollouts(current.data, config.training.horizon)
     with (
         _stop_signal() as stopped,

@@ -26,6 +26,10 @@ VERSION = 1
 _TENSORS, _STATE, _MANIFEST = "tensors.safetensors", "state.json", "MANIFEST.json"
 
 
+class OtherVersionError(DataError):
+    """A checkpoint that another pde_sym wrote: whole, and not to be passed over."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """Tensors by name, and the rest as JSON."""
@@ -69,13 +73,16 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     Raises
     ------
     DataError
-        When a file is missing, damaged or of another version.
+        When a file is missing or damaged.
+    OtherVersionError
+        When another version of pde_sym wrote it.
     """
     manifest = _parse(folder / _MANIFEST, files.read_file(folder / _MANIFEST, 1 << 16))
     if manifest.get("version") != VERSION:
-        raise DataError(
+        raise OtherVersionError(
             f"{folder}: checkpoint version {manifest.get('version')!r}, this pde_sym "
-            f"reads version {VERSION}"
+            f"reads version {VERSION}; use the one that wrote it, or train into "
+            "another folder"
         )
     hashes = manifest.get("sha256")
     if not isinstance(hashes, dict):
@@ -98,11 +105,19 @@ def latest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     """Return the last valid checkpoint among ``step-*`` and why later ones were not.
 
     The second item holds one line for each checkpoint that had to be passed over.
+
+    Raises
+    ------
+    OtherVersionError
+        When a checkpoint is of another version: it is not lost, and older ones are no
+        replacement for it.
     """
     faults = []
     for path in sorted(folder.glob("step-*"), reverse=True):
         try:
             return load_checkpoint(path), faults
+        except OtherVersionError:
+            raise
         except DataError as error:
             faults.append(str(error))
     return None, faults

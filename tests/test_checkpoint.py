@@ -191,6 +191,20 @@ def test_wrong_content_under_a_right_hash(
         load_checkpoint(folder)
 
 
+def test_one_of_another_version_is_no_damage(tmp_path: Path) -> None:
+    for number in (1, 2):
+        save_checkpoint(tmp_path / f"step-{number}", example(number))
+    manifest = tmp_path / "step-2" / "MANIFEST.json"
+    manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 2'))
+    with pytest.raises(DataError, match=r"version 2.*use the one that wrote it"):
+        latest_checkpoint(tmp_path)
+    manifest.write_text("{")
+    found, faults = latest_checkpoint(tmp_path)
+    assert found is not None
+    assert same(found, example(1))
+    assert len(faults) == 1
+
+
 def test_the_latest_whole_one_is_found_and_damage_is_told(tmp_path: Path) -> None:
     assert latest_checkpoint(tmp_path) == (None, [])
     for number in (2, 9, 10):

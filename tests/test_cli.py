@@ -15,6 +15,7 @@ import pytest
 
 from data_gen.pictures import colours
 from experiments.__main__ import COMMANDS, main
+from pde_sym.store.files import LOCK
 from pde_sym.systems import SYSTEMS
 
 ROOT = Path(__file__).parents[1]
@@ -213,6 +214,18 @@ BAD_TRAIN = {
     "--model strict --set training.learning_rate=nan": (2, "learning_rate"),
     "--model strict --config nowhere.toml": (2, "nowhere.toml"),
     "--model strict --colour red": (2, "--colour"),
+    # Groups, kernels, grids and fields that do not go together.
+    "--model modulated --set model.relax_to=C3": (2, "C4 has no such subgroup"),
+    "--model isotypic --group D4 --set model.relax_to=D1@30": (2, "D4 has no such"),
+    "--model gfno --group C8": (2, "C8: Fourier modes of a square grid"),
+    "--model rgroup --group SO2": (2, "expected C<N> or D<N>"),
+    "--model canonical --group C8": (2, "exact groups of the grid"),
+    "--model strict --set model.kernel_size=17": (2, "17 points needs a grid at least"),
+    "--model cnn --set model.kernel_size=17": (2, "17 points needs a grid at least"),
+    "--model unet --set model.levels=5": (2, "needs multiples of 32"),
+    "--model fno --set model.modes=8": (2, "16 points have modes up to 7"),
+    "--model cnn --set model.head=leray": (2, "a vector field 'velocity'"),
+    "--model so3": (2, "grids of 0 axes, the data have 2"),
 }
 
 
@@ -304,6 +317,29 @@ def test_a_damaged_run_is_named(
     code, line = failure(capsys, "evaluate", str(broken))
     assert code == 4
     assert "run.json" in line
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_checkpoints_of_another_version_are_left_as_they_are(
+    runs: Path, tmp_path: Path, version: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither read nor, by a training that would begin anew, replaced."""
+    run = tmp_path / "cnn"
+    shutil.copytree(runs / "cnn", run)
+    for path in run.rglob("MANIFEST.json"):
+        manifest = {**json.loads(path.read_text()), "version": version}
+        if version is None:
+            del manifest["version"]
+        path.write_text(json.dumps(manifest))
+    present = [p for p in run.rglob("*") if p.is_file() and p.name != LOCK]
+    before = [p.read_bytes() for p in present]
+    data = str(runs.parent / "data")
+    words = ["train", "--data", data, "--out", str(run), *TRAIN, "--model", "cnn"]
+    for command in (["evaluate", str(run), "--data", data], words):
+        code, line = failure(capsys, *command)
+        assert code == 4
+        assert f"checkpoint version {version!r}, this pde_sym reads version 1" in line
+    assert [p.read_bytes() for p in present] == before
 
 
 def test_given_environment_moves_with_the_state(tmp_path: Path) -> None:

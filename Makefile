@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALLED := $(VENV)/.installed
 RUN := $(BIN)/pde-sym
 
-.PHONY: install demo test slow compiled lint study clean
+.PHONY: install demo test faults slow compiled lint study clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -38,6 +38,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 # A process for each core; what a file of tests makes once is made in one of them.
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
+
+# Kills, full disks and hostile files, at every place of what `test` takes samples of.
+faults: $(INSTALLED)
+	$(BIN)/python -m pytest -m faults
 
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow

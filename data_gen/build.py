@@ -1,7 +1,13 @@
-"""A data set folder that is made, continued or grown, one shard after the other."""
+"""A data set folder that is made, continued or grown, shard by shard.
+
+An executor runs `make_file` for the shards that are missing. It gets a recipe and
+numbers, writes the file itself and returns its hash, so that shards may be made by
+other processes and in any order; the manifest lists them in theirs.
+"""
 
 import itertools
 import json
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +16,7 @@ from data_gen.recipes import Recipe
 from data_gen.shards import surviving_shard
 from pde_sym.config import canonical_json
 from pde_sym.errors import DataError, OutputError
+from pde_sym.executor import Executor, InProcess
 from pde_sym.seeds import Split
 from pde_sym.store import (
     Manifest,
@@ -38,6 +45,22 @@ class Piece(NamedTuple):
     number: int
     listed: ShardEntry | None = None
 
+    def __str__(self) -> str:
+        end = self.start + self.number - 1
+        return f"{self.file}: {self.split} trajectories {self.start} to {end}"
+
+
+class Task(NamedTuple):
+    """All that a process needs to make a shard."""
+
+    piece: Piece
+    recipe: Recipe
+    folder: Path
+    device: str = "cpu"
+
+    def __str__(self) -> str:
+        return str(self.piece)
+
 
 def build(
     recipe: Recipe,
@@ -45,6 +68,7 @@ def build(
     folder: Path,
     finished: Callable[[int], object] = int,
     device: str = "cpu",
+    run: Executor | None = None,
 ) -> Manifest:
     """Make the data set of `recipe` in `folder`, or what is missing of it.
 
@@ -63,6 +87,8 @@ def build(
         Called with the number of trajectories of each shard that is there.
     device
         Where trajectories are simulated; the bytes of another one differ by rounding.
+    run
+        What makes the shards, this process by default; the bytes do not depend on it.
 
     Raises
     ------
@@ -71,6 +97,8 @@ def build(
     SimulationError
         When all trajectories of a shard are lost; the shards before it stay. Lost ones
         among others are left out, the manifest lists them.
+    WorkerError
+        When worker processes died over a shard, which it names; the others are there.
     """
     _refuse_foreign(folder)
     make_folder(folder)
@@ -88,9 +116,8 @@ def build(
         manifest = manifest.model_copy(update={"complete": False, "stats_sha256": None})
         write_manifest(folder, manifest)
         _clean(folder)
-        for piece in missing:
-            manifest = _make(recipe, piece, folder, manifest, device)
-            finished(piece.number)
+        tasks = [Task(piece, recipe, folder.absolute(), device) for piece in missing]
+        manifest = _make(tasks, folder, manifest, finished, run or InProcess())
         return _finish(folder, manifest)
 
 
@@ -196,11 +223,43 @@ def _clean(folder: Path) -> None:
 
 
 def _make(
-    recipe: Recipe, piece: Piece, folder: Path, manifest: Manifest, device: str
+    tasks: list[Task],
+    folder: Path,
+    manifest: Manifest,
+    finished: Callable[[int], object],
+    run: Executor,
 ) -> Manifest:
-    """Simulate and write one shard, then list it."""
+    """Make shards in any order and list new ones in theirs."""
+    new = deque(task.piece.file for task in tasks if task.piece.listed is None)
+    ready: dict[str, ShardEntry] = {}
+    for task, entry in run.map(make_file, tasks):
+        path = entry.path(folder)
+        if not path.is_file():
+            raise OutputError(
+                f"{path}: a worker wrote it and it is not here; workers need the same "
+                "folder as this process"
+            )
+        finished(task.piece.number)
+        ready[entry.file] = entry
+        while new and new[0] in ready:
+            manifest = manifest.with_shard(ready.pop(new.popleft()))
+            write_manifest(folder, manifest)
+    return manifest
+
+
+def make_file(task: Task) -> ShardEntry:
+    """Simulate and write one shard; return what the manifest says of it.
+
+    Raises
+    ------
+    OutputError
+        When the disk refuses, or the file would not be the one that is listed.
+    SimulationError
+        When all trajectories are lost.
+    """
+    piece = task.piece
     of_split = (piece.split, piece.start, piece.number)
-    shard, lost = surviving_shard(recipe, *of_split, device)
+    shard, lost = surviving_shard(task.recipe, *of_split, task.device)
     data = encode(shard)
     entry = ShardEntry(
         file=piece.file,
@@ -213,16 +272,12 @@ def _make(
     )
     if piece.listed is not None and entry != piece.listed:
         raise OutputError(
-            f"{folder / piece.file}: damaged, and this machine or device makes other "
-            "bytes than the one that made it; bring the file back or choose another "
-            "folder"
+            f"{task.folder / piece.file}: damaged, and this machine or device makes "
+            "other bytes than the one that made it; bring the file back or choose "
+            "another folder"
         )
-    write_file(entry.path(folder), data)
-    if piece.listed is not None:
-        return manifest
-    manifest = manifest.with_shard(entry)
-    write_manifest(folder, manifest)
-    return manifest
+    write_file(entry.path(task.folder), data)
+    return entry
 
 
 def _finish(folder: Path, manifest: Manifest) -> Manifest:

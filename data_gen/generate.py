@@ -17,6 +17,7 @@ import torch
 from data_gen.build import build
 from data_gen.cost import GIB, Caps, check_cost, estimate
 from data_gen.recipes import NAMED, Recipe, named, resolve
+from pde_sym import executor
 from pde_sym.config import canonical_json
 from pde_sym.errors import InputError, SimulationError
 from pde_sym.progress import progress
@@ -114,6 +115,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where to simulate; auto: cuda where torch sees a GPU, else cpu (auto). "
         "No part of the recipe, but the bytes of the two differ by rounding",
     )
+    executor.add_arguments(parser)
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder of the data set"
     )
@@ -191,8 +193,11 @@ def _generate(
 ) -> int:
     folder, start = arguments.out, time.monotonic()
     total = sum(counts.values())
-    with progress("simulating", total, "trajectories") as finished:
-        manifest = build(recipe, counts, folder, finished, device)
+    with (
+        executor.executor(arguments.workers, arguments.scheduler) as run,
+        progress("simulating", total, "trajectories") as finished,
+    ):
+        manifest = build(recipe, counts, folder, finished, device, run)
     seconds = time.monotonic() - start
     size = sum(entry.bytes for entry in manifest.shards)
     report = {

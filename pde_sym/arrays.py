@@ -23,6 +23,7 @@ class ArrayFile(Frozen):
 
     sha256: str
     shape: tuple[int, ...]
+    _path: Path | None = PrivateAttr(default=None)
     _values: NDArray[np.float64] | None = PrivateAttr(default=None)
 
     @model_validator(mode="wrap")
@@ -30,15 +31,17 @@ class ArrayFile(Frozen):
     def _read_path(cls, value: Any, handler: Any) -> Self:
         if not isinstance(value, str | Path):
             return handler(value)
-        values = _load(Path(value))
-        result = handler(
-            {
-                "sha256": hashlib.sha256(values.tobytes()).hexdigest(),
-                "shape": values.shape,
-            }
-        )
-        result._values = values
+        path = Path(value).absolute()
+        values = _load(path)
+        result = handler({"sha256": _hash(values), "shape": values.shape})
+        result._path, result._values = path, values
         return result
+
+    def __getstate__(self) -> dict[Any, Any]:
+        # Another process reads the file itself.
+        state = super().__getstate__()
+        private = {**state["__pydantic_private__"], "_values": None}
+        return {**state, "__pydantic_private__": private}
 
     def __eq__(self, other: object) -> bool:
         # The content decides, whether it was read or only named.
@@ -51,12 +54,23 @@ class ArrayFile(Frozen):
 
     def values(self) -> NDArray[np.float64]:
         """Return the array; `InputError` when only its hash came with the config."""
-        if self._values is None:
+        if self._values is not None:
+            return self._values
+        if self._path is None:
             raise InputError(
                 f"the array {self.sha256[:12]} of shape {self.shape} is known by its "
                 "hash only: give its file again"
             )
-        return self._values
+        values = _load(self._path)
+        if (_hash(values), values.shape) != (self.sha256, self.shape):
+            raise InputError(f"{self._path}: changed since the work began")
+        # Read once; the value does not change by it.
+        self._values = values
+        return values
+
+
+def _hash(values: NDArray[np.float64]) -> str:
+    return hashlib.sha256(values.tobytes()).hexdigest()
 
 
 def _load(path: Path) -> NDArray[np.float64]:

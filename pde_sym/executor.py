@@ -44,7 +44,11 @@ Result = TypeVar("Result")
 
 MAX_DEATHS = 3
 """Workers that may die over a specification before it is given up."""
+NO_WORKER_SECONDS = 60
+"""How long local work waits when all workers are gone."""
 _PR_SET_PDEATHSIG = 1
+_PARENT = "PDE_SYM_PARENT"
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _CONNECT_SECONDS = 10
 
 
@@ -62,7 +66,7 @@ class Executor(Protocol):
         ------
         WorkerError
             After the other results, when `MAX_DEATHS` workers and one more died over a
-            specification, which it names; or when the scheduler is lost.
+            specification, which it names; or when scheduler or workers are gone.
         Exception
             What the function raises ends the iteration.
         """
@@ -80,18 +84,10 @@ class InProcess:
 
 
 class OnDask:
-    """Runs on the workers of a cluster.
+    """Runs on the workers of a cluster, given a connection to its scheduler."""
 
-    Parameters
-    ----------
-    client
-        A connection to its scheduler.
-    wrap
-        What a worker calls instead, with the function and the specification.
-    """
-
-    def __init__(self, client: "Client", wrap: Callable[..., Any]) -> None:
-        self._client, self._wrap = client, wrap
+    def __init__(self, client: "Client") -> None:
+        self._client = client
 
     def map(
         self, function: Callable[[Spec], Result], specs: Iterable[Spec]
@@ -119,10 +115,11 @@ class OnDask:
     ) -> Iterator[tuple[Spec, Result]]:
         """Yield results; append to `killers` over what more than `MAX_DEATHS` died."""
         from distributed import KilledWorker, as_completed
+        from distributed.scheduler import NoWorkerError
 
         pending: dict[Any, tuple[Future, Spec]] = {}
         for spec in specs:
-            future = self._client.submit(self._wrap, function, spec, pure=False)
+            future = self._client.submit(function, spec, pure=False)
             pending[future.key] = future, spec
         try:
             for future in as_completed([future for future, _ in pending.values()]):
@@ -131,9 +128,11 @@ class OnDask:
                     result = future.result()
                 except KilledWorker:
                     killers.append(spec)
-                except CancelledError as error:
+                except (CancelledError, NoWorkerError) as error:
+                    lost = isinstance(error, CancelledError)
                     raise WorkerError(
-                        "the scheduler was lost; repeat the command to go on"
+                        ("the scheduler was lost" if lost else "no worker is left")
+                        + "; repeat the command to go on"
                     ) from error
                 else:
                     yield spec, result
@@ -184,6 +183,8 @@ def _local(workers: int) -> Iterator[Executor]:
         "distributed.scheduler.allowed-failures": MAX_DEATHS,
         # What waits stays with the scheduler, not with a worker that may die.
         "distributed.scheduler.worker-saturation": 1.0,
+        # A worker that dies while it starts is not replaced.
+        "distributed.scheduler.no-workers-timeout": f"{NO_WORKER_SECONDS} s",
     }
     with (
         config.set(settings),
@@ -193,13 +194,12 @@ def _local(workers: int) -> Iterator[Executor]:
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
-            env=dict.fromkeys(
-                ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"
-            ),
+            env={**dict.fromkeys(_THREADS, "1"), _PARENT: str(os.getpid())},
+            preload=[__name__],
         ) as cluster,
         Client(cluster) as client,
     ):
-        yield OnDask(client, _Bound(os.getpid()))
+        yield OnDask(client)
 
 
 @contextmanager
@@ -214,26 +214,18 @@ def _remote(scheduler: str) -> Iterator[Executor]:
             f"address such as tcp://127.0.0.1:8786 ({error})"
         ) from error
     with client:
-        yield OnDask(client, _call)
+        yield OnDask(client)
 
 
-def _call(function: Callable[[Spec], Result], spec: Spec) -> Result:
-    return function(spec)
-
-
-class _Bound:
-    """Calls a function in a worker that ends with the process that started it."""
-
-    def __init__(self, parent: int) -> None:
-        self.parent = parent
-
-    def __call__(self, function: Callable[[Spec], Result], spec: Spec) -> Result:
-        # Dask's own watch is a thread, which compiled code may keep waiting.
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != self.parent:
-            os._exit(1)
-        return function(spec)
+def dask_setup(_worker: object) -> None:
+    """Tie a worker to the process that started it; Dask calls this at its start."""
+    # Ctrl-C comes to the whole group: the parent ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Dask's own watch is a thread, which compiled code may keep waiting.
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.environ[_PARENT] != str(os.getppid()):
+        os._exit(1)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

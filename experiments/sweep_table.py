@@ -129,7 +129,7 @@ def classes_of(sweep: Sweep) -> dict[str, ElementClass]:
             return "kept"
         return "broken" if intact.keeps(motion, joint=given) else "foreign"
 
-    classes = {
+    classes: dict[str, ElementClass] = {
         motion.name: class_of(motion) for motion in broken.probes(with_term.grid)
     }
     if isinstance(broken, KdV):

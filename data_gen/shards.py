@@ -8,11 +8,11 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from data_gen.recipes import Recipe
+from pde_sym.draws import draw_environment, draw_initial
 from pde_sym.errors import Lost, LostTrajectoryError, SimulationError
-from pde_sym.seeds import Split, Stream, generator, shared_generator
+from pde_sym.seeds import Split
 from pde_sym.simulate import Trajectories, simulate
 from pde_sym.store import Shard
-from pde_sym.systems import System
 from pde_sym.systems.base import STRENGTH
 
 
@@ -130,16 +130,20 @@ def beginning(
     recipe: Recipe, source: Split, indices: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the initial states and the environments of some trajectories."""
-    drawn = [
-        recipe.system.sample_initial(
-            recipe.law,
-            recipe.grid,
-            generator(recipe.seed, source, i, Stream.INITIAL),
-            i,
-        )
-        for i in indices
-    ]
-    return np.stack(drawn), _environment(recipe, source, indices)
+    initial = draw_initial(
+        recipe.system, recipe.law, recipe.grid, recipe.seed, source, indices
+    )
+    environment = draw_environment(
+        recipe.dynamics,
+        recipe.grid,
+        recipe.seed,
+        source,
+        indices,
+        shared=recipe.environment_kind == "hidden",
+        ranges=recipe.strengths,
+        dtype=recipe.dtype,
+    )
+    return initial, environment
 
 
 def integrate(
@@ -197,29 +201,3 @@ def one_thread() -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(before)
-
-
-def _environment(recipe: Recipe, split: Split, indices: Sequence[int]) -> np.ndarray:
-    dynamics, stream = recipe.dynamics, Stream.ENVIRONMENT
-    if recipe.environment_kind == "hidden":
-        shared = shared_generator(recipe.seed, stream)
-        return recipe.system.sample_environment(recipe.grid, shared)[None]
-    rows = []
-    for i in indices:
-        own = generator(recipe.seed, split, i, stream)
-        if isinstance(dynamics, System):
-            rows.append(dynamics.sample_environment(recipe.grid, own))
-        else:
-            strengths = _strengths(recipe, split, i)
-            rows.append(dynamics.sample_environment(recipe.grid, own, strengths))
-    return np.stack(rows)
-
-
-def _strengths(recipe: Recipe, split: Split, index: int) -> tuple[float, ...]:
-    """Draw the strengths of a trajectory, in the order of their names."""
-    draw = generator(recipe.seed, split, index, Stream.STRENGTH).uniform
-    # What is simulated is what is stored.
-    return tuple(
-        float(np.asarray(draw(*recipe.strengths[name])).astype(recipe.dtype))
-        for name in sorted(recipe.strengths)
-    )

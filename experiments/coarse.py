@@ -9,11 +9,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.maps import Test
 from pde_sym.config import Frozen
 from pde_sym.errors import InputError, SimulationError
 from pde_sym.grid import PeriodicGrid, WalledGrid
 from pde_sym.metrics import vrmse
+from pde_sym.samples import Samples
 from pde_sym.simulate import rollout
 
 
@@ -56,22 +56,22 @@ def measure_errors(
     )
 
 
-def coarse_errors(test: Test) -> Errors | None:
+def coarse_errors(test: Samples) -> Errors | None:
     """Return the errors of the solver on half the points per axis.
 
     None for a body, which has no grid, and where the coarse grid cannot hold the
     physics.
     """
-    grid, recipe = test.recipe.grid, test.recipe
+    grid, dynamics = test.grid, test.dynamics
     if grid.num_points == 1 or isinstance(grid, WalledGrid):
         return None
     points = min(grid.shape) // 2
     if points < 8 or points % 2:
         return None
-    coarse = recipe.system.grid(points, grid.lengths[0])
+    coarse = test.system.grid(points, grid.lengths[0])
     every_second = (..., *(slice(None, None, 2) for _ in grid.shape))
     environment = test.environment[every_second]
-    dynamics, kept = recipe.dynamics, recipe.dynamics.fields.prognostic_channels
+    kept = dynamics.fields.prognostic_channels
 
     def step(states: Tensor, index: Tensor) -> Tensor:
         solver = dynamics.solver(coarse, environment[index], test.dt)

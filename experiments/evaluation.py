@@ -1,7 +1,4 @@
-"""What is measured on a trained surrogate, as plain values on disk.
-
-Solver and surrogate are measured by the same functions on the same inputs.
-"""
+"""What is measured on a run, as plain values on disk."""
 
 import io
 import json
@@ -14,8 +11,9 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from pde_sym.config import Frozen, canonical_json
+from pde_sym.config import canonical_json
 from pde_sym.errors import DataError, InputError
+from pde_sym.evaluation import Diagnosis, Errors
 from pde_sym.store import files
 
 RUN_FILE = "run.json"
@@ -26,55 +24,8 @@ MAX_BYTES = 1 << 28
 Floats = NDArray[np.floating]
 
 
-class ElementDefect(Frozen):
-    """Relative defect ``E ||f(g x) - g f(x)|| / ||f(x)||`` under one element.
-
-    Parameters
-    ----------
-    element
-        Name of the group element g.
-    survives
-        Whether the physics keeps g.
-    solver, model
-        The defect of the solver and of the surrogate.
-    certificate
-        An upper bound on that of the surrogate from its weights and the same inputs,
-        in exact arithmetic; None where its layers or its group have none.
-    """
-
-    element: str
-    survives: bool
-    solver: float
-    model: float
-    certificate: float | None = None
-
-
-class IrrepShare(Frozen):
-    """Share of a map in one irrep of a group; the trivial one is equivariant."""
-
-    irrep: str
-    solver: float
-    model: float
-
-
-class InvariantSeries(Frozen):
-    """An invariant along rollouts, root mean square over trajectories per frame.
-
-    Everything is relative to the root mean square of the invariant at the start. The
-    residual is the drift less the closed-form budget, integrated over frames; that of
-    the truth is the error of this quadrature.
-    """
-
-    name: str
-    meaning: str
-    truth_drift: tuple[float, ...]
-    model_drift: tuple[float, ...]
-    truth_residual: tuple[float, ...]
-    model_residual: tuple[float, ...]
-
-
-class Evaluation(Frozen):
-    """Everything that `pde-sym evaluate` measures."""
+class Evaluation(Errors, Diagnosis):
+    """Everything that `pde-sym evaluate` measures, and of what."""
 
     run: str
     """Name of the run's folder."""
@@ -97,24 +48,6 @@ class Evaluation(Frozen):
     """What survives of T^2 x D4, of the shifts of a line, of a body's rotations."""
     trajectories: int
     """Test trajectories."""
-    times: tuple[float, ...]
-    """Of the frames of a rollout, the initial state included."""
-    one_step_vrmse: float
-    """Over every pair of consecutive test frames."""
-    vrmse: tuple[float, ...]
-    """Of rollouts from frame 0, mean over trajectories, per step."""
-    relative_l2: tuple[float, ...]
-    persistence_vrmse: tuple[float, ...]
-    """Of the prediction that nothing changes."""
-    defects: tuple[ElementDefect, ...]
-    strict_floors: dict[str, float]
-    """Per group, the relative one-step error under which no model that is strictly
-    equivariant under it can go, on test inputs and all their images."""
-    point_spectrum: tuple[IrrepShare, ...]
-    """Breaking spectrum under D4; none on lines and of bodies."""
-    shift_spectrum: tuple[IrrepShare, ...]
-    """Breaking spectrum under shifts by fractions of the box; none of bodies."""
-    invariants: tuple[InvariantSeries, ...]
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from experiments.drawing import Floats, new_figure, styled
-from experiments.evaluation import Evaluation, IrrepShare
+from experiments.evaluation import Evaluation
 from experiments.series import Look, Series
 from pde_sym.errors import InputError
+from pde_sym.evaluation import IrrepShare
 
 SOLVER = "#000000"
 GREY = "#767676"

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from data_gen.recipes import read_recipe
-from experiments.runs import task_of
 from experiments.table import print_table
 from pde_sym.dataset import TrajectoryDataset
 from pde_sym.errors import InputError
+from pde_sym.learning import task_of
 from pde_sym.nn import (
     Family,
     ModelConfig,

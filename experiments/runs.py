@@ -14,25 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from experiments.evaluation import RUN_FILE
 from pde_sym.config import Frozen, fingerprint
-from pde_sym.dataset import MemoryWindows, TrajectoryDataset
+from pde_sym.dataset import TrajectoryDataset
 from pde_sym.errors import DataError, InputError, OutputError
-from pde_sym.grid import WalledGrid
+from pde_sym.learning import built
 from pde_sym.nn import ModelConfig, Normalisation, Surrogate, Task
 from pde_sym.store import files
-from pde_sym.systems import System
-from pde_sym.systems.kdv import KdV
-from pde_sym.systems.kdv_terms import BOOST_SPEED, KdVProperty
-from pde_sym.training import Rollouts, TrainConfig, Windows, load_best
+from pde_sym.training import TrainConfig, load_best
 
 MAX_RUN_BYTES = 1 << 20
-MEMORY_BYTES = 2 << 30
-"""Training data up to this size are held in memory."""
-SCALE_TRAJECTORIES = 64
-"""Training trajectories that the normalisation is measured on."""
 
 
 class DataIdentity(Frozen):
@@ -78,38 +69,6 @@ class Run:
         return self.folder.name
 
 
-def task_of(dataset: TrajectoryDataset, system: System) -> Task:
-    """Return what a surrogate of this data set predicts and may read.
-
-    Raises
-    ------
-    InputError
-        When the data lie between walls.
-    """
-    grid = dataset.grid
-    if isinstance(grid, WalledGrid):
-        raise InputError(
-            f"{dataset.folder}: {system.kind} lies between walls; the models are for "
-            "periodic data"
-        )
-    is_given = len(dataset.given_fields) > 0
-    survivors = system.joint_survivors if is_given else system.survivors
-    is_body, is_kdv = grid.num_points == 1, isinstance(system, KdV)
-    return Task(
-        state=dataset.fields,
-        given=dataset.given_fields if is_given else None,
-        breaks_translation=not (
-            is_body or survivors.translations >= set(grid.axis_names)
-        ),
-        resolution=None if is_body else min(grid.shape),
-        num_axes=0 if is_body else grid.num_axes,
-        kept_modes=system.kept_modes,
-        boost=BOOST_SPEED * dataset.dt / grid.lengths[0] if is_kdv else None,
-        breaks_boosts=is_kdv and KdVProperty.GALILEI not in system.properties,
-        breaks_scaling=is_kdv and KdVProperty.SCALING not in system.properties,
-    )
-
-
 def identity_of(folder: Path) -> DataIdentity:
     """Return the identity of a data set."""
     train = TrajectoryDataset(folder, "train", window=1)
@@ -121,42 +80,9 @@ def identity_of(folder: Path) -> DataIdentity:
     )
 
 
-def measure_scales(dataset: TrajectoryDataset, task: Task) -> Normalisation:
-    """Return the normalisation of the training trajectories in use, or of some."""
-    few = TrajectoryDataset(
-        dataset.folder,
-        dataset.split,
-        window=2,
-        num_trajectories=min(dataset.num_trajectories, SCALE_TRAJECTORIES),
-        subset_seed=dataset.subset_seed,
-    )
-    items = few.load_all()
-    states = items["states"]
-    return Normalisation.of(task, states[:, :-1], states[:, 1:], items.get("given"))
-
-
-def training_windows(dataset: TrajectoryDataset) -> Windows:
-    """Return the windows of a data set, from memory when they fit."""
-    if len(dataset) == 0:
-        raise InputError(f"{dataset.folder}: no windows of {dataset.window} frames")
-    states = dataset.num_trajectories * dataset.num_frames * dataset.fields.num_channels
-    if 4 * dataset.grid.num_points * states > MEMORY_BYTES:
-        return dataset
-    items = dataset.load_all()
-    return MemoryWindows(items["states"], items.get("given"), dataset.window)
-
-
-def validation_rollouts(folder: Path, horizon: int) -> Rollouts:
-    """Return the validation trajectories up to `horizon` steps."""
-    items = TrajectoryDataset(folder, "valid", window=1).load_all()
-    return Rollouts(items["states"][:, : horizon + 1], items.get("given"))
-
-
 def build_surrogate(config: RunConfig) -> Surrogate:
     """Return a surrogate with the first weights of its seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.training.seed)
-        net = config.model.build(config.task)
+    net = built(config.model, config.task, config.training.seed)
     return Surrogate(net, config.task, config.normalisation)
 
 

@@ -26,20 +26,19 @@ from data_gen.recipes import Recipe
 from experiments.coarse import Errors, coarse_errors, measure_errors
 from experiments.evaluate import evaluate
 from experiments.evaluation import write_evaluation
-from experiments.maps import Test
 from experiments.runs import (
     Run,
     build_surrogate,
     load_surrogate,
     read_run,
-    training_windows,
-    validation_rollouts,
     write_run,
 )
 from experiments.train import Choices, prepare, training_data
 from pde_sym.config import Frozen, canonical_json, fingerprint
 from pde_sym.errors import DataError, InputError, OutputError, SimulationError
+from pde_sym.learning import training_windows, validation_rollouts
 from pde_sym.nn import Surrogate, count_parameters
+from pde_sym.samples import Samples
 from pde_sym.seeds import Split
 from pde_sym.store import files
 from pde_sym.training import fit, load_best
@@ -120,8 +119,8 @@ def make_data(spec: DataSpec) -> None:
 
 
 def _floors_on(folder: Path) -> tuple[Errors, Errors | None]:
-    test = Test.read(folder)
-    axes = test.recipe.grid.num_axes
+    test = Samples.read(folder)
+    axes = test.grid.num_axes
     still = measure_errors(test.states, lambda u, _: u, axes)
     return still, coarse_errors(test)
 
@@ -289,13 +288,13 @@ def _evaluate(spec: RunSpec, outcome: Outcome) -> Outcome:
 
 @torch.no_grad()
 def _errors_on(folder: Path, surrogate: Surrogate) -> Errors:
-    test = Test.read(folder)
+    test = Samples.read(folder)
     given = test.environment.float() if test.is_given else None
 
     def step(states: Tensor, index: Tensor) -> Tensor:
         return surrogate(states, None if given is None else given[index])
 
-    return measure_errors(test.states, step, test.recipe.grid.num_axes)
+    return measure_errors(test.states, step, test.grid.num_axes)
 
 
 @torch.no_grad()

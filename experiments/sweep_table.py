@@ -14,13 +14,14 @@ from typing import Any, Literal
 from pydantic import Field
 
 from experiments.coarse import Errors
-from experiments.evaluation import ElementDefect, Evaluation, read_evaluation
+from experiments.evaluation import Evaluation, read_evaluation
 from experiments.figures import by_wave_number
-from experiments.maps import BOOST
 from experiments.sweep_recipe import Sweep
 from experiments.sweep_runs import Floors, RunSpec, read_outcome
 from pde_sym.config import Frozen, canonical_json
 from pde_sym.errors import DataError, InputError
+from pde_sym.evaluation import ElementDefect
+from pde_sym.maps import BOOST
 from pde_sym.store import files
 from pde_sym.systems.kdv import KdV
 from pde_sym.systems.kdv_terms import KdVProperty

@@ -20,15 +20,17 @@ from experiments.runs import (
     RunConfig,
     build_surrogate,
     identity_of,
-    measure_scales,
-    task_of,
-    training_windows,
-    validation_rollouts,
     write_run,
 )
 from pde_sym.config import Frozen, assignment, literal, read_toml
 from pde_sym.dataset import TrajectoryDataset
 from pde_sym.errors import InputError
+from pde_sym.learning import (
+    measure_scales,
+    task_of,
+    training_windows,
+    validation_rollouts,
+)
 from pde_sym.nn import ModelConfig, count_parameters, match_width
 from pde_sym.progress import progress
 from pde_sym.store import files

@@ -129,7 +129,7 @@ class TrajectoryDataset(Dataset[Item]):
         folder: Path | str,
         split: Split | str,
         *,
-        window: int,
+        window: int = 2,
         stride: int = 1,
         num_trajectories: int | None = None,
         subset_seed: int = 0,

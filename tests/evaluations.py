@@ -6,14 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.evaluation import (
-    ElementDefect,
-    Evaluation,
-    InvariantSeries,
-    IrrepShare,
-    Pictures,
-    write_evaluation,
-)
+from experiments.evaluation import Evaluation, Pictures, write_evaluation
+from pde_sym.evaluation import ElementDefect, InvariantSeries, IrrepShare
 from pde_sym.symmetry import point_group, shift_group
 
 FRAMES, SIZE = 6, 8

@@ -1,6 +1,7 @@
 """The coarse solver as a floor, and what maps of the same inputs remember."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,13 @@ from torch import Tensor
 
 from data_gen.build import build
 from data_gen.recipes import Recipe
-from experiments import maps
 from experiments.coarse import coarse_errors, measure_errors, resampled
-from experiments.maps import Remembered, make_maps
 from experiments.runs import build_surrogate
 from experiments.train import Choices, prepare, training_data
+from pde_sym import maps
 from pde_sym.grid import PeriodicGrid
+from pde_sym.maps import Remembered, make_maps
+from pde_sym.samples import Samples
 from pde_sym.seeds import Split
 
 
@@ -77,14 +79,12 @@ def test_the_coarse_solver_is_near_and_its_step_is_of_each_trajectory(
     tmp_path: Path,
 ) -> None:
     """An environment given per trajectory is that of the trajectory."""
-    test = maps.Test.read(data(tmp_path / "given", environment="given"))
+    test = Samples.read(data(tmp_path / "given", environment="given"))
     found = coarse_errors(test)
     assert found is not None
     still = measure_errors(test.states, lambda u, _: u, 2)
     assert found.one_step < still.one_step / 2
-    swapped = maps.Test(
-        test.recipe, test.states, test.environment.flip(0), test.is_given, test.dt
-    )
+    swapped = replace(test, environment=test.environment.flip(0))
     wrong = coarse_errors(swapped)
     assert wrong is not None
     assert wrong.one_step > 1.1 * found.one_step
@@ -92,11 +92,9 @@ def test_the_coarse_solver_is_near_and_its_step_is_of_each_trajectory(
 
 def test_no_coarse_solver_for_bodies_and_coarse_grids(tmp_path: Path) -> None:
     body = {"system": {"kind": "rigid_body"}, "initial": None, "resolution": 1}
-    assert (
-        coarse_errors(maps.Test.read(data(tmp_path / "body", **body, dt=0.1))) is None
-    )
+    assert coarse_errors(Samples.read(data(tmp_path / "body", **body, dt=0.1))) is None
     small = data(tmp_path / "small", resolution=8)
-    assert coarse_errors(maps.Test.read(small)) is None
+    assert coarse_errors(Samples.read(small)) is None
 
 
 def test_what_was_met_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +131,7 @@ def test_another_data_set_is_another_solver(tmp_path: Path) -> None:
             {"model": {"kind": "cnn", "width": 2, "depth": 2}}, where="here"
         )
         config = prepare(training_data(folder, choices.training), choices, None)
-        both = make_maps(maps.Test.read(folder), build_surrogate(config))
+        both = make_maps(Samples.read(folder), build_surrogate(config))
         x = torch.ones_like(both.inputs)
         x[:, :, :8] = 0.0
         found.append(both.solver(x))

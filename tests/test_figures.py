@@ -18,7 +18,6 @@ from PIL import Image
 
 from experiments.animation import animate
 from experiments.drawing import encode, units
-from experiments.evaluation import IrrepShare
 from experiments.figures import (
     by_wave_number,
     defect_chart,
@@ -30,6 +29,7 @@ from experiments.figures import (
 from experiments.series import Series, group_by_seed
 from experiments.strip import rollout_strip
 from pde_sym.errors import InputError
+from pde_sym.evaluation import IrrepShare
 from pde_sym.fields import with_unit
 from pde_sym.symmetry import point_group, shift_group
 from pde_sym.systems import SYSTEMS

@@ -13,23 +13,28 @@ from matplotlib.collections import QuadMesh
 from PIL import Image
 from torch import nn
 
-from experiments import maps as mapping
 from experiments.__main__ import main
 from experiments.animation import animate
 from experiments.drawing import units
-from experiments.evaluate import element_defects, spectrum, strict_floors
-from experiments.evaluation import IrrepShare, Pictures, read_evaluation
+from experiments.evaluation import Pictures, read_evaluation
 from experiments.figures import by_wave_number, element_name, spectrum_chart
-from experiments.maps import make_maps, shifts_of, strict_groups
-from experiments.runs import task_of
 from experiments.series import FAMILIES, group_by_seed
 from experiments.strip import rollout_strip
 from pde_sym.boosts import Boost, BoostAction
 from pde_sym.dataset import TrajectoryDataset
 from pde_sym.errors import InputError
+from pde_sym.evaluation import (
+    IrrepShare,
+    element_defects,
+    spectrum,
+    strict_floors,
+)
 from pde_sym.fields import Field, FieldSpec
 from pde_sym.grid import PeriodicGrid
+from pde_sym.learning import task_of
+from pde_sym.maps import make_maps, shifts_of, strict_groups
 from pde_sym.nn import Normalisation, Surrogate
+from pde_sym.samples import Samples
 from pde_sym.symmetry import shift_group
 
 POINTS = 32
@@ -131,14 +136,14 @@ def test_a_body_is_measured_under_its_own_rotations(tmp_path: Path) -> None:
     """A step that changes nothing commutes with all of them, the solver does not."""
     words = "rigid_body --break gyrostat=0.5 --frames 4"
     data = generate(tmp_path / "data", *words.split())
-    test = mapping.Test.read(data)
-    task = task_of(TrajectoryDataset(data, "test", window=2), test.recipe.system)
+    test = Samples.read(data)
+    task = task_of(TrajectoryDataset(data, "test", window=2), test.system)
     still = nn.Module()
     still.forward = torch.zeros_like  # type: ignore[method-assign]
     step = Surrogate(still, task, Normalisation.identity(task))
     maps = make_maps(test, step)
-    rows = element_defects(maps, test, step)
-    assert len(rows) == len(test.recipe.system.probes(test.recipe.grid)) > 3
+    rows = element_defects(maps, test, step, task)
+    assert len(rows) == len(test.system.probes(test.grid)) > 3
     assert max(row.model for row in rows) < 1e-6
     for row in rows:
         assert (row.solver < 1e-6) == row.survives

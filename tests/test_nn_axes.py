@@ -8,10 +8,10 @@ from torch import nn
 
 from data_gen.build import build
 from data_gen.recipes import Recipe, read_recipe
-from experiments.runs import measure_scales, task_of, training_windows
 from pde_sym.dataset import MemoryWindows, TrajectoryDataset
 from pde_sym.errors import InputError
 from pde_sym.fields import Field, FieldSpec, Rank
+from pde_sym.learning import measure_scales, task_of, training_windows
 from pde_sym.metrics import correlation, nrmse, relative_l2, vrmse
 from pde_sym.nn import FieldScale, Normalisation, Surrogate, Task
 from pde_sym.seeds import Split

@@ -29,6 +29,8 @@ from pde_sym.initial_conditions import InitialLaw
 if TYPE_CHECKING:  # a system describes itself without torch, which is slow to import
     from torch import Tensor
 
+    from pde_sym.simulation import Simulation
+
 
 STRENGTH = "strength_"
 """What the name of a term follows where its strength is stored."""
@@ -207,6 +209,32 @@ class System(Frozen, abc.ABC):
     def grid(cls, resolution: int, length: float) -> PeriodicGrid:
         """Return the grid of that many points per axis: a square, unless overridden."""
         return PeriodicGrid.square(resolution, length)
+
+    @classmethod
+    def broken(cls, **strengths: float) -> Self:
+        """Return the system with terms of those strengths, else as it is by default.
+
+        Raises
+        ------
+        InputError
+            When there is no such term, or not at that strength.
+        """
+        terms = [{"kind": name, "strength": s} for name, s in strengths.items()]
+        return cls.parse({"breaking": terms}, where=cls.__name__)
+
+    def simulate(
+        self,
+        trajectories: int = 1,
+        frames: int = 21,
+        **settings: Any,
+    ) -> "Simulation":
+        """Return trajectories in memory.
+
+        The settings and the errors are those of `pde_sym.simulation.simulated`.
+        """
+        from pde_sym.simulation import simulated  # with it comes torch
+
+        return simulated(self, trajectories, frames, **settings)
 
     def sample_initial(
         self,

@@ -1,28 +1,25 @@
-"""Solver and surrogate as maps of the same test inputs, and the motions of these."""
+"""Solver and model as maps of the same inputs, and the motions of these."""
 
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from data_gen.recipes import Recipe, read_recipe
 from pde_sym.boosts import Boost, BoostAction
 from pde_sym.config import canonical_json
-from pde_sym.dataset import TrajectoryDataset
 from pde_sym.diagnostics import Action, in_batches, semidirect
-from pde_sym.nn import Surrogate
+from pde_sym.samples import Samples
 from pde_sym.simulate import Step
 from pde_sym.symmetry import Group, GroupElement, point_group, shift_group
 
 BATCH = 32
 """States that go through a map at once."""
 MAX_INPUTS = 32
-"""Test states on which defects and spectra are measured."""
+"""States on which defects and spectra are measured."""
 LINE_SHIFTS = 8
 MEMORY_BYTES = 64 << 20
 """Results that are kept of one solver."""
@@ -33,38 +30,14 @@ BOOST = Boost(0.5)
 
 Motion = Callable[[Any, Tensor], Tensor]
 """How motions act on states."""
-
-
-@dataclass(frozen=True)
-class Test:
-    """The test data of a run: what every diagnostic reads.
-
-    `states` is ``(trajectories, frames, channels, *points)`` in float32; `environment`
-    is ``(trajectories, channels, *points)`` in float64; `is_given` says whether it
-    moves with the state and is read by the model.
-    """
-
-    recipe: Recipe
-    states: Tensor
-    environment: Tensor
-    is_given: bool
-    dt: float
-
-    @classmethod
-    def read(cls, folder: Path) -> "Test":
-        dataset = TrajectoryDataset(folder, "test", window=2)
-        return cls(
-            read_recipe(folder),
-            dataset.load_all()["states"],
-            dataset.load_environment(),
-            len(dataset.given_fields) > 0,
-            dataset.dt,
-        )
+Model = Callable[..., Tensor]
+"""A surrogate, or any function of a state ``(batch, channels, *points)``, and of the
+given fields where there are any, that returns the state one frame later."""
 
 
 @dataclass(frozen=True)
 class Maps:
-    """Solver and surrogate as maps of the same inputs.
+    """Solver and model as maps of the same inputs.
 
     An input is a state, followed by the environment where that is given.
     """
@@ -100,13 +73,21 @@ class Remembered:
         return result
 
 
-_memories: OrderedDict[str, Remembered] = OrderedDict()
+_memories: OrderedDict[tuple[type, str], Remembered] = OrderedDict()
 
 
-def _remembered(test: Test, step: Step) -> Remembered:
+def _remembered(samples: Samples, step: Step) -> Remembered:
     """Return `step` with what this process knows of the solver of these data."""
-    surroundings = test.environment[:1].contiguous().numpy().tobytes()
-    key = canonical_json(test.recipe) + hashlib.sha256(surroundings).hexdigest()
+    surroundings = samples.environment[:1].contiguous().numpy().tobytes()
+    physics = {
+        "system": samples.system.model_dump(mode="json"),
+        "drawn": list(samples.given_fields.names),
+        "grid": samples.grid.model_dump(mode="json"),
+        "dt": samples.dt,
+        "environment": hashlib.sha256(surroundings).hexdigest(),
+    }
+    # The class too: two of one name may have been defined one after the other.
+    key = (type(samples.system), canonical_json(physics))
     if key not in _memories:
         _memories[key] = Remembered(step)
     _memories.move_to_end(key)
@@ -115,28 +96,29 @@ def _remembered(test: Test, step: Step) -> Remembered:
     return _memories[key]
 
 
-def make_maps(test: Test, surrogate: Surrogate) -> Maps:
-    """Return solver and surrogate as maps of the same test inputs."""
-    system, grid = test.recipe.dynamics, test.recipe.grid
-    frames = (0, (test.states.shape[1] - 1) // 2)
+def make_maps(samples: Samples, predict: Model) -> Maps:
+    """Return solver and model as maps of the same inputs."""
+    system, grid = samples.dynamics, samples.grid
+    frames = (0, (samples.states.shape[1] - 1) // 2)
     number = MAX_INPUTS // len(frames)
-    states = torch.cat([test.states[:number, f] for f in frames])
-    environment = torch.cat(len(frames) * [test.environment[:number]])
+    states = torch.cat([samples.states[:number, f] for f in frames])
+    environment = torch.cat(len(frames) * [samples.environment[:number]])
     channels = system.fields.prognostic().num_channels
-    after, before = _actions(test)
+    after, before = _actions(samples)
     kept = system.fields.prognostic_channels
 
     def advance(u: Tensor, surroundings: Tensor) -> Tensor:
-        phi = system.solver(grid, surroundings, test.dt)
+        phi = system.solver(grid, surroundings, samples.dt)
         return phi(system.complete(u, grid))[:, kept]
 
-    if not test.is_given:
+    if not samples.is_given:
         # One environment for all: it stays where it is when a state moves.
         return Maps(
             solver=_remembered(
-                test, in_batches(lambda u: advance(u.double(), environment[:1]), BATCH)
+                samples,
+                in_batches(lambda u: advance(u.double(), environment[:1]), BATCH),
             ),
-            model=in_batches(lambda u: surrogate(u).double(), BATCH),
+            model=in_batches(lambda u: predict(u).double(), BATCH),
             inputs=states,
             after=after,
             before=after,
@@ -147,10 +129,10 @@ def make_maps(test: Test, surrogate: Surrogate) -> Maps:
         return advance(wide[:, :channels], wide[:, channels:])
 
     def model(x: Tensor) -> Tensor:
-        return surrogate(x[:, :channels], x[:, channels:]).double()
+        return predict(x[:, :channels], x[:, channels:]).double()
 
     return Maps(
-        solver=_remembered(test, in_batches(solver, BATCH)),
+        solver=_remembered(samples, in_batches(solver, BATCH)),
         model=in_batches(model, BATCH),
         inputs=torch.cat([states, environment.float()], dim=1),
         after=after,
@@ -158,13 +140,13 @@ def make_maps(test: Test, surrogate: Surrogate) -> Maps:
     )
 
 
-def _actions(test: Test) -> tuple[Motion, Motion]:
+def _actions(samples: Samples) -> tuple[Motion, Motion]:
     """Return how motions act on states, and on states with their environment."""
-    system, grid = test.recipe.dynamics, test.recipe.grid
+    system, grid = samples.dynamics, samples.grid
     spec = system.fields.prognostic()
     if grid.num_points > 1:
         return Action(spec, grid), Action(spec + system.environment_fields, grid)
-    of_body = test.recipe.system.action(grid)
+    of_body = samples.system.action(grid)
 
     def before(motion: Any, x: Tensor) -> Tensor:
         state, strengths = x.split(
@@ -175,7 +157,7 @@ def _actions(test: Test) -> tuple[Motion, Motion]:
     return of_body, before
 
 
-def boost_actions(test: Test, boost: float) -> tuple[BoostAction, BoostAction]:
+def boost_actions(samples: Samples, boost: float) -> tuple[BoostAction, BoostAction]:
     """Return how boosts act on states after a step, and on inputs before it.
 
     Parameters
@@ -183,13 +165,13 @@ def boost_actions(test: Test, boost: float) -> tuple[BoostAction, BoostAction]:
     boost
         Part of the box that a boost of 1 moves a state in one step.
     """
-    spec, grid = test.recipe.dynamics.fields, test.recipe.grid
+    spec, grid = samples.dynamics.fields, samples.grid
     return BoostAction(spec, grid, boost), BoostAction(spec, grid, 0.0)
 
 
-def shifts_of(test: Test) -> Group | None:
+def shifts_of(samples: Samples) -> Group | None:
     """Return the shifts whose modes are told apart; None for bodies."""
-    grid = test.recipe.grid
+    grid = samples.grid
     if grid.num_points == 1:
         return None
     if grid.num_axes == 1:
@@ -197,12 +179,12 @@ def shifts_of(test: Test) -> Group | None:
     return shift_group(4 if grid.shape[0] % 4 == 0 else 2)
 
 
-def strict_groups(test: Test) -> dict[str, Sequence[GroupElement]]:
+def strict_groups(samples: Samples) -> dict[str, Sequence[GroupElement]]:
     """Return the groups that strict models are strict under, by name."""
-    shifts = shifts_of(test)
+    shifts = shifts_of(samples)
     if shifts is None:
         return {}
-    if test.recipe.grid.num_axes == 1:
+    if samples.grid.num_axes == 1:
         return {"shifts": shifts.elements}
     return {
         name: semidirect(point_group(point), shifts)

@@ -251,7 +251,8 @@ def fit(
     InputError
         When the fields of the surrogate cannot be moved as the configuration asks.
     SimulationError
-        When loss, gradient or validation error is not finite; it names the update.
+        When loss or gradient is not finite, it names the update; or when no validation
+        error of the whole training is. One that is not is the worst of all.
     """
     config.check(surrogate.task)
     optimiser = make_optimiser(surrogate, config)
@@ -262,19 +263,20 @@ def fit(
     while True:
         done = update >= config.updates
         if update % config.evaluate_every == 0 or done:
-            error = float(rollout_error(surrogate, valid, config.horizon).mean())
-            if not math.isfinite(error):
-                raise SimulationError(
-                    f"the validation error is {error} at update {update}; lower the "
-                    "learning rate; the last checkpoint is kept"
-                )
-            row = {"update": update, "valid_vrmse": error, **_relaxation(surrogate)}
+            error = _validation_error(surrogate, valid, config.horizon)
+            shown = error if math.isfinite(error) else None
+            row = {"update": update, "valid_vrmse": shown, **_relaxation(surrogate)}
             if error < best:
                 best = error
                 _save(folder / "best", surrogate, None, update, best)
             _log(folder, row)
             report(row)
             _save(folder / "checkpoints", surrogate, optimiser, update, best)
+        if done and math.isinf(best):
+            raise SimulationError(
+                f"no validation rollout of {config.horizon} steps stayed finite in "
+                f"{update} updates; lower the learning rate or the horizon"
+            )
         if done:
             return True
         if stop():
@@ -302,6 +304,18 @@ def fit(
             row |= {name: charge.item() for name, charge in charges.items()}
             _log(folder, row)
             report(row)
+
+
+def _validation_error(surrogate: Surrogate, data: Rollouts, horizon: int) -> float:
+    """Return the mean error of rollouts, infinite where they leave the finite numbers.
+
+    Networks that grow faster than linearly may do so untrained.
+    """
+    try:
+        error = float(rollout_error(surrogate, data, horizon).mean())
+    except SimulationError:
+        return math.inf
+    return error if math.isfinite(error) else math.inf
 
 
 def load_best(surrogate: Surrogate, folder: Path) -> dict[str, Any]:

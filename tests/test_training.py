@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pde_sym import training
 from pde_sym.errors import DataError, InputError, SimulationError
 from pde_sym.fields import Field, FieldSpec
 from pde_sym.metrics import vrmse
@@ -147,10 +148,10 @@ def test_window_loss_is_the_mean_error_of_the_unrolled_frames(task: Task) -> Non
 
 def test_rollout_error_reads_frame_zero_alone_and_restores_the_mode() -> None:
     surrogate, states = small(), diffusing(3, 5)
-    for training in (True, False):
-        surrogate.train(training)
+    for mode in (True, False):
+        surrogate.train(mode)
         error = rollout_error(surrogate, Rollouts(states, None), 10)
-        assert surrogate.training is training
+        assert surrogate.training is mode
     assert error.shape == (3, 4)
     assert not error.requires_grad
     u = states[:, 0]
@@ -318,16 +319,42 @@ def test_a_gradient_that_is_not_finite_spoils_no_checkpoint(tmp_path: Path) -> N
     assert surrogate.get_parameter("net.weight").item() == 0
 
 
-def test_a_validation_error_that_overflows_is_told(tmp_path: Path) -> None:
+def test_validation_errors_that_all_overflow_are_told(tmp_path: Path) -> None:
     """States of 1e25 are finite in single precision and their squares are not."""
     states = diffusing()
-    surrogate = small()
-    with torch.no_grad():
-        for parameter in surrogate.parameters():
-            parameter.mul_(1e13)
-    valid = Rollouts(states[:, :2], None)
-    with pytest.raises(SimulationError, match="validation error is inf at update 0"):
-        fit(surrogate, Stored(states), valid, SHORT, tmp_path)
+    valid = Rollouts(1e25 * states[:, :2], None)
+    with pytest.raises(SimulationError, match=r"no validation rollout of .* stayed"):
+        fit(small(), Stored(states), valid, SHORT, tmp_path)
+    errors = [r["valid_vrmse"] for r in read_log(tmp_path) if "valid_vrmse" in r]
+    assert errors == 3 * [None]
+    with pytest.raises(DataError, match="no checkpoint yet"):
+        load_best(small(), tmp_path)
+
+
+@pytest.mark.parametrize("how", ["raises", "overflows"])
+def test_a_validation_rollout_that_is_lost_ends_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """It is the worst one; the best of the others is kept."""
+    measured, calls = training.rollout_error, []
+
+    def lost_at_first(*arguments: Any) -> Tensor:
+        calls.append(arguments)
+        if len(calls) > 1:
+            return measured(*arguments)
+        if how == "raises":
+            raise SimulationError("trajectory 0 is not finite at step 1 of 2")
+        return torch.full((2, 2), math.nan)
+
+    states = diffusing()
+    monkeypatch.setattr(training, "rollout_error", lost_at_first)
+    valid = Rollouts(states, None)
+    assert fit(small(), Stored(states), valid, SHORT, tmp_path)
+    lost, *others = [r["valid_vrmse"] for r in read_log(tmp_path)]
+    assert lost is None
+    best = load_best(small(), tmp_path)
+    assert float.fromhex(best["best"]) == min(others)
+    assert best["update"] > 0
 
 
 def test_load_best_refuses(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Trajectories in memory, with the physics that made them."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,15 @@ from pde_sym.errors import DataError
 from pde_sym.fields import FieldSpec
 from pde_sym.grid import PeriodicGrid
 from pde_sym.seeds import Split
-from pde_sym.systems import AnySystem, System
+from pde_sym.systems import System
 from pde_sym.systems.ensemble import Dynamics, Ensemble
 
-_SYSTEM: TypeAdapter[System] = TypeAdapter(AnySystem)
+
+@functools.cache
+def _adapter() -> TypeAdapter[System]:
+    from pde_sym.systems import AnySystem  # with the plug-ins, which may import this
+
+    return TypeAdapter(AnySystem)
 
 
 def dynamics_of(config: Mapping[str, Any], where: str) -> Dynamics:
@@ -29,7 +35,7 @@ def dynamics_of(config: Mapping[str, Any], where: str) -> Dynamics:
         When the recipe, `where`, names no system that is known here.
     """
     try:
-        system = _SYSTEM.validate_python(config.get("system"))
+        system = _adapter().validate_python(config.get("system"))
     except ValidationError as error:
         raise DataError(f"{where}: system: {explain(error)}") from error
     varying = config.get("strengths")

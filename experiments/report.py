@@ -55,6 +55,7 @@ MOTIONS = {
     0: "Of the rotations of space and of the body",
 }
 """What may survive, by the number of axes."""
+BOX_MOTIONS = "Of D4, the turns and flips of the box with walls"
 
 
 @dataclass(frozen=True)
@@ -320,7 +321,7 @@ def data_section(first: Evaluation) -> list[str]:
     parts = [
         page.heading("Data"),
         page.paragraph(
-            f"System {first.system}{equation}. {MOTIONS[first.num_axes]}, survives: "
+            f"System {first.system}{equation}. {motions(first)}, survives: "
             f"{first.subgroup}. Test data: "
             f"{first.trajectories} trajectories of {len(first.times)} frames up to "
             f"t = {first.times[-1]:g} T."
@@ -330,6 +331,12 @@ def data_section(first: Evaluation) -> list[str]:
         columns = ["breaking term", "strength", "equation", "leaves", "also breaks"]
         parts.append(page.table(columns, rows, style="texts"))
     return parts
+
+
+def motions(first: Evaluation) -> str:
+    """Return what may survive as text; a plane without shifts is a box."""
+    is_box = first.num_axes == 2 and not first.shift_spectrum
+    return BOX_MOTIONS if is_box else MOTIONS[first.num_axes]
 
 
 def result_section(first: Evaluation, results: Sequence[Result]) -> list[str]:

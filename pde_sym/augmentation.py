@@ -17,7 +17,7 @@ from torch import Tensor
 from pde_sym.config import Frozen
 from pde_sym.errors import InputError
 from pde_sym.fields import FieldSpec
-from pde_sym.grid import PeriodicGrid
+from pde_sym.grid import PeriodicGrid, WalledGrid
 from pde_sym.nn.families.base import Task
 from pde_sym.nn.surrogate import Surrogate
 from pde_sym.symmetry import GroupElement, act, point_group
@@ -67,6 +67,11 @@ class Motions(Frozen):
             raise InputError(
                 f"group {self.group}: a line has shifts alone, expected group C1"
             )
+        if task.walls is not None and self.shifts:
+            raise InputError(
+                f"group {self.group} with shifts: there are none between walls; "
+                "expected shifts = false"
+            )
         for field in task.inputs:
             order = field.rank.tensor_order
             if self.group != "C1" and order and field.components != 2**order:
@@ -93,20 +98,21 @@ class Motions(Frozen):
 
 
 def move(
-    elements: Sequence[GroupElement], values: Tensor, spec: FieldSpec, num_axes: int
+    elements: Sequence[GroupElement], values: Tensor, spec: FieldSpec, task: Task
 ) -> Tensor:
     """Return ``g_b values_b`` for each sample b of ``(B, ..., C, *points)``.
 
-    The grid has as many points per length on every axis: a quarter turn of a square
-    grid is one of a square box.
+    Of the task only the axes and the walls count. The grid has as many points per
+    length on every axis: a quarter turn of a square grid is one of a square box.
 
     Raises
     ------
     InputError
         When a quarter turn meets a grid that is not square, and as `act` does.
     """
-    shape = tuple(values.shape[-num_axes:])
-    grid = PeriodicGrid(shape=shape, lengths=tuple(map(float, shape)))
+    shape = tuple(values.shape[-task.num_axes :])
+    kind = PeriodicGrid if task.walls is None else WalledGrid
+    grid = kind(shape=shape, lengths=tuple(map(float, shape)))
     pairs = zip(elements, values, strict=True)
     return torch.stack([act(element, sample, spec, grid) for element, sample in pairs])
 
@@ -150,12 +156,11 @@ class GroupAugmentation(Motions, Augmentation):
         task: Task,
         rng: np.random.Generator,
     ) -> tuple[Tensor, Tensor | None]:
-        axes = task.num_axes
-        elements = self.draw(rng, len(states), states.shape[-axes:])
-        moved = move(elements, states, task.state, axes)
+        elements = self.draw(rng, len(states), states.shape[-task.num_axes :])
+        moved = move(elements, states, task.state, task)
         if given is None or task.given is None:
             return moved, given
-        return moved, move(elements, given, task.given, axes)
+        return moved, move(elements, given, task.given, task)
 
 
 class EquivariancePenalty(Motions):
@@ -185,15 +190,14 @@ class EquivariancePenalty(Motions):
     ) -> Tensor:
         """Return the defect of ``(B, C, *points)`` and given fields, without weight."""
         task = surrogate.task
-        axes = task.num_axes
-        elements = self.draw(rng, len(state), state.shape[-axes:])
+        elements = self.draw(rng, len(state), state.shape[-task.num_axes :])
         moved = None
         if given is not None and task.given is not None:
-            moved = move(elements, given, task.given, axes)
+            moved = move(elements, given, task.given, task)
         out = surrogate.normalised_increment(state, given)
         turned_before = surrogate.normalised_increment(
-            move(elements, state, task.state, axes), moved
+            move(elements, state, task.state, task), moved
         )
-        turned_after = move(elements, out, task.state, axes)
+        turned_after = move(elements, out, task.state, task)
         size = out.square().mean().clamp_min(torch.finfo(out.dtype).tiny)
         return (turned_before - turned_after).square().mean() / size

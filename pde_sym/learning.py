@@ -10,13 +10,13 @@ from torch import nn
 
 from pde_sym.dataset import MemoryWindows, TrajectoryDataset
 from pde_sym.errors import InputError
-from pde_sym.grid import WalledGrid
 from pde_sym.nn import Family, Normalisation, Surrogate, Task
 from pde_sym.samples import Samples, dynamics_of
 from pde_sym.systems import System
 from pde_sym.systems.ensemble import Ensemble
 from pde_sym.systems.kdv import KdV
 from pde_sym.systems.kdv_terms import BOOST_SPEED, KdVProperty
+from pde_sym.systems.plume import Plume
 from pde_sym.training import Rollouts, TrainConfig, Windows, load_best
 from pde_sym.training import fit as train
 
@@ -30,18 +30,8 @@ def task_of(data: TrajectoryDataset | Samples, system: System | None = None) -> 
     """Return what a surrogate of these data predicts and may read.
 
     `system` is that of the data, found there when absent.
-
-    Raises
-    ------
-    InputError
-        When the data lie between walls.
     """
     grid, system = data.grid, system or _system_of(data)
-    if isinstance(grid, WalledGrid):
-        where = f"{data.folder}: " if isinstance(data, TrajectoryDataset) else ""
-        raise InputError(
-            f"{where}{system.kind} lies between walls; the models are for periodic data"
-        )
     is_given = len(data.given_fields) > 0
     survivors = system.joint_survivors if is_given else system.survivors
     is_body, is_kdv = grid.num_points == 1, isinstance(system, KdV)
@@ -53,6 +43,7 @@ def task_of(data: TrajectoryDataset | Samples, system: System | None = None) -> 
         ),
         resolution=None if is_body else min(grid.shape),
         num_axes=0 if is_body else grid.num_axes,
+        walls=system.walls if isinstance(system, Plume) else None,
         kept_modes=system.kept_modes,
         boost=BOOST_SPEED * data.dt / grid.lengths[0] if is_kdv else None,
         breaks_boosts=is_kdv and KdVProperty.GALILEI not in system.properties,

@@ -12,6 +12,7 @@ from torch import Tensor
 from pde_sym.boosts import Boost, BoostAction
 from pde_sym.config import canonical_json
 from pde_sym.diagnostics import Action, in_batches, semidirect
+from pde_sym.grid import WalledGrid
 from pde_sym.samples import Samples
 from pde_sym.simulate import Step
 from pde_sym.symmetry import Group, GroupElement, point_group, shift_group
@@ -170,9 +171,9 @@ def boost_actions(samples: Samples, boost: float) -> tuple[BoostAction, BoostAct
 
 
 def shifts_of(samples: Samples) -> Group | None:
-    """Return the shifts whose modes are told apart; None for bodies."""
+    """Return the shifts whose modes are told apart; None for bodies and in boxes."""
     grid = samples.grid
-    if grid.num_points == 1:
+    if grid.num_points == 1 or isinstance(grid, WalledGrid):
         return None
     if grid.num_axes == 1:
         return shift_group(LINE_SHIFTS if grid.shape[0] % LINE_SHIFTS == 0 else 2, 1)
@@ -181,6 +182,8 @@ def shifts_of(samples: Samples) -> Group | None:
 
 def strict_groups(samples: Samples) -> dict[str, Sequence[GroupElement]]:
     """Return the groups that strict models are strict under, by name."""
+    if isinstance(samples.grid, WalledGrid):
+        return {name: point_group(name).elements for name in ("C4", "D4")}
     shifts = shifts_of(samples)
     if shifts is None:
         return {}

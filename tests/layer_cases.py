@@ -74,6 +74,7 @@ from pde_sym.nn.residual import Antialiased
 from pde_sym.nn.terms import BiasTerm, FibreTerm, Order
 from pde_sym.nn.unet import ResidualBlock as PlainBlock
 from pde_sym.nn.unet import UNet
+from pde_sym.nn.walls import Unfolded
 
 SCALAR = FieldSpec.of(Field(name="u"))
 VECTOR = FieldSpec.of(Field(name="v", rank=Rank.VECTOR, components=2))
@@ -185,6 +186,9 @@ CASES: dict[str, Case] = {
         lambda: GalileanFrame(PeriodicConv1d(1, 1, 3), 0.3), ((1, 1, 6),)
     ),
     "step": Case(lambda: _step(_net(3), PLANE), (_PLANE,)),
+    "between walls": Case(
+        lambda: Unfolded(PeriodicConv2d(5, 2, 3), _FIELDS, "slip", 1), (_PLANE,)
+    ),
     "pointwise": case(Pointwise, ONE, of=(1, 4, 3, 3)),
     "gated": case(Gated, D4, of=(1, 4, 2, 2)),
     "norm nonlinearity": case(NormNonlinearity, D4, of=(1, 3, 2, 2)),

@@ -24,7 +24,7 @@ from pde_sym.augmentation import (
 from pde_sym.checkpoint import load_checkpoint
 from pde_sym.errors import InputError
 from pde_sym.fields import Field, FieldSpec, Rank
-from pde_sym.grid import PeriodicGrid
+from pde_sym.grid import PeriodicGrid, WalledGrid
 from pde_sym.groups import IDENTITY, GroupElement, point_group
 from pde_sym.nn import CNNConfig, Normalisation, StrictConfig, Surrogate, Task
 from pde_sym.symmetry import act
@@ -35,6 +35,7 @@ STATE = FieldSpec.of(VECTOR, Field(name="tracer"))
 GIVEN = FieldSpec.of(Field(name="topography", rank=Rank.PSEUDOSCALAR))
 TASK = Task(state=STATE, given=GIVEN)
 SCALAR = Task(state=FieldSpec.of(Field(name="u")))
+LINE = Task(state=SCALAR.state, num_axes=1)
 POINTS = 6
 FREE = CNNConfig(width=4, depth=2, kernel_size=3)
 EXACT = TOLERANCE[torch.float64]
@@ -86,7 +87,7 @@ def test_a_line_is_shifted_by_whole_steps_alone() -> None:
     drawn = Motions(group="C1").draw(rng(), 200, (5,))
     assert set(drawn) == {GroupElement(shift=(i / 5, 0)) for i in range(5)}
     x = torch.randn(2, 3, 1, 5)
-    moved = move([GroupElement(shift=(0.4, 0)), IDENTITY], x, SCALAR.state, 1)
+    moved = move([GroupElement(shift=(0.4, 0)), IDENTITY], x, SCALAR.state, LINE)
     assert torch.equal(moved, torch.stack([x[0].roll(2, -1), x[1]]))
 
 
@@ -206,8 +207,8 @@ def test_motions_that_a_task_cannot_carry_are_refused_before_any_file(
 def test_a_quarter_turn_needs_a_square() -> None:
     x = torch.zeros(1, 1, 4, 6)
     with pytest.raises(InputError, match="needs a square grid"):
-        move([GroupElement(turns=1)], x, SCALAR.state, 2)
-    assert move([GroupElement(turns=2)], x, SCALAR.state, 2).shape == x.shape
+        move([GroupElement(turns=1)], x, SCALAR.state, SCALAR)
+    assert move([GroupElement(turns=2)], x, SCALAR.state, SCALAR).shape == x.shape
 
 
 # In a training.
@@ -337,3 +338,23 @@ def test_wrong_words_are_one_line(words: list[str], reason: str) -> None:
     with pytest.raises(InputError, match=reason) as caught:
         choices(*words)
     assert "\n" not in str(caught.value)
+
+
+def test_between_walls_turns_are_about_the_middle_and_nothing_is_shifted() -> None:
+    box = TASK.model_copy(update={"walls": "slip"})
+    with pytest.raises(InputError, match="none between walls; expected shifts = false"):
+        GroupAugmentation().check(box)
+    turns = GroupAugmentation(shifts=False)
+    turns.check(box)
+    states, given = windows(40)
+    moved, _ = turns(states, given, box, rng())
+    elements = turns.draw(rng(), len(states), (POINTS, POINTS))
+    grid = WalledGrid.square(POINTS)
+    by_hand = [act(g, x, STATE, grid) for g, x in zip(elements, states, strict=True)]
+    assert torch.equal(moved, torch.stack(by_hand))
+    assert not torch.equal(turns(states, given, TASK, rng())[0], moved)
+    penalty = EquivariancePenalty(group="D4", shifts=False)
+    for task in (box, TASK):
+        step = surrogate(strict("D4"), task)
+        found = float(penalty(step, states[:, 0], given, rng()).detach())
+        assert found <= 1e-24

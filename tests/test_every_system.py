@@ -139,7 +139,7 @@ def test_strength_zero_is_the_intact_system_bit_for_bit(name: str) -> None:
     assert compared >= 2
 
 
-REFUSED = {"rigid_body": "networks are for grids of", "plume": "models are for"}
+REFUSED = {"rigid_body": "networks are for grids of"}
 """Systems that a convolutional network cannot learn, and what says so."""
 
 

@@ -81,6 +81,7 @@ from pde_sym.nn.so3_linear import SO3Linear
 from pde_sym.nn.so3_network import SO3Network, SO3Product
 from pde_sym.nn.so3_spectrum import body_direction, body_spectrum
 from pde_sym.nn.surrogate import FieldScale, Normalisation, Surrogate
+from pde_sym.nn.walls import Unfolded
 
 __all__ = [
     "Band",
@@ -154,6 +155,7 @@ __all__ = [
     "Surrogate",
     "Task",
     "UNetConfig",
+    "Unfolded",
     "body_direction",
     "body_spectrum",
     "count_parameters",

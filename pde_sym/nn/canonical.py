@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pde_sym.errors import InputError
 from pde_sym.fields import FieldSpec
-from pde_sym.grid import PeriodicGrid
+from pde_sym.grid import PeriodicGrid, WalledGrid
 from pde_sym.groups import GroupElement, point_group
 from pde_sym.nn.layer import RelaxedLayer
 from pde_sym.nn.periodic import wrap
@@ -35,6 +35,8 @@ class Symmetrised(RelaxedLayer):
         move points off the grid, where the states of a free network are not known.
     relax
         Whether gamma is learned, from zero at the start; otherwise it is zero.
+    walled
+        Whether turns and flips are those of a box with walls, about its middle.
 
     Raises
     ------
@@ -50,8 +52,10 @@ class Symmetrised(RelaxedLayer):
         group: str,
         *,
         relax: bool = False,
+        walled: bool = False,
     ) -> None:
         super().__init__()
+        self.grid = WalledGrid if walled else PeriodicGrid
         self.net, self.inputs, self.outputs = net, inputs, outputs
         self.elements = point_group(group).elements
         self.gamma = nn.Parameter(torch.zeros(())) if relax else None
@@ -88,7 +92,7 @@ class Symmetrised(RelaxedLayer):
         return numbers if self.gamma is None else {**numbers, "gamma": 1}
 
     def _act(self, element: GroupElement, x: Tensor, spec: FieldSpec) -> Tensor:
-        grid = PeriodicGrid(shape=tuple(x.shape[-2:]), lengths=(1.0, 1.0))
+        grid = self.grid(shape=tuple(x.shape[-2:]), lengths=(1.0, 1.0))
         return act(element, x, spec, grid)
 
 
@@ -129,7 +133,7 @@ class Canonical(Symmetrised):
 
     Parameters
     ----------
-    net, inputs, outputs, group, relax
+    net, inputs, outputs, group, relax, walled
         As in `Symmetrised`.
     shifts
         Whether the frame has translations too.
@@ -150,8 +154,9 @@ class Canonical(Symmetrised):
         *,
         shifts: bool = True,
         relax: bool = False,
+        walled: bool = False,
     ) -> None:
-        super().__init__(net, inputs, outputs, group, relax=relax)
+        super().__init__(net, inputs, outputs, group, relax=relax, walled=walled)
         self.shifts = shifts
         drawn = torch.Generator().manual_seed(SCORE_SEED)
         shape = (1, inputs.num_channels, SCORE_POINTS, SCORE_POINTS)

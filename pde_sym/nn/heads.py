@@ -27,8 +27,15 @@ STREAMFUNCTION = Field(name=f"{VELOCITY} streamfunction", rank=Rank.PSEUDOSCALAR
 MEAN_VELOCITY = Field(name=f"{VELOCITY} mean", rank=Rank.VECTOR, components=2)
 
 
-def check_head(head: Head, state: FieldSpec, num_axes: int) -> None:
+def check_head(
+    head: Head, state: FieldSpec, num_axes: int, between_walls: bool = False
+) -> None:
     """Raise `InputError` unless the head can conserve something of the state."""
+    if between_walls and head not in ("none", "mean"):
+        raise InputError(
+            f"head {head!r}: it takes the divergence away by Fourier modes, which "
+            "there are none of between walls; use 'none' or 'mean'"
+        )
     if head == "mean" and not num_axes:
         raise InputError(f"head {head!r}: points have no mean over space; use 'none'")
     fits = num_axes == 2 and any(

@@ -17,6 +17,7 @@ from pde_sym.fields import FieldSpec
 from pde_sym.nn.heads import Head, check_head, network_fields, with_head
 from pde_sym.nn.kernel_space import check_kernel_size
 from pde_sym.nn.lines import GalileanFrame, LowPass1d
+from pde_sym.nn.walls import NORMAL, Unfolded, Walls, unfolded_points
 
 MATCH_TOLERANCE = 0.1
 """Relative difference of parameter counts that still counts as matched."""
@@ -38,6 +39,9 @@ class Task(Frozen):
         stay well above their spacing. A built model runs on every grid.
     num_axes
         Axes of the grid: 2, 1 for fields on a line, 0 for bodies, which are points.
+    walls
+        Whether the plane is a box with walls along which the flow slips or to which it
+        sticks; None for a torus.
     kept_modes
         Part of the Fourier modes that states have; increments on lines keep to them.
     boost
@@ -53,6 +57,7 @@ class Task(Frozen):
     breaks_translation: bool = False
     resolution: PositiveInt | None = None
     num_axes: int = Field(default=2, ge=0, le=2)
+    walls: Walls | None = None
     kept_modes: float = Field(default=1.0, gt=0.0, le=1.0)
     boost: float | None = None
     breaks_boosts: bool = False
@@ -63,6 +68,8 @@ class Task(Frozen):
         if not len(self.state):
             raise ValueError("a task predicts at least one field, got none")
         _ = self.inputs
+        if self.walls is not None and self.num_axes != 2:
+            raise ValueError(f"walls are around a plane, got {self.num_axes} axes")
         return self
 
     @property
@@ -118,9 +125,10 @@ class Family(Frozen):
             raise InputError(
                 "galilei: expected false, the system has no Galilei boosts (KdV has)"
             )
-        check_head(self.head, task.state, task.num_axes)
+        check_head(self.head, task.state, task.num_axes, task.walls is not None)
         state, given = network_fields(self.head, task.state, task.given)
-        net = self._build(Task(**{**dict(task), "state": state, "given": given}))
+        inner = Task(**{**dict(task), "state": state, "given": given})
+        net = self._build(inner) if task.walls is None else self._between_walls(inner)
         net = with_head(self.head, net, task.state)
         if task.num_axes == 1 and task.kept_modes < 1:
             net = nn.Sequential(net, LowPass1d(task.kept_modes))
@@ -129,7 +137,24 @@ class Family(Frozen):
 
     @abstractmethod
     def _build(self, task: Task) -> nn.Module:
-        """Return the network without its head; the axes fit."""
+        """Return the network without its head; the axes fit, and there are no walls."""
+
+    @property
+    def reach(self) -> int | None:
+        """How many points away a network sees; None for the whole plane."""
+        return None
+
+    def _between_walls(self, task: Task) -> nn.Module:
+        """Return the network without its head, on the plane that walls unfold to."""
+        assert task.walls is not None, "the task has no walls"
+        normal, points = FieldSpec.of(NORMAL), task.resolution
+        changes = {
+            "walls": None,
+            "given": normal if task.given is None else task.given + normal,
+            "resolution": points and unfolded_points(points, self.reach),
+        }
+        net = self._build(Task(**{**dict(task), **changes}))
+        return Unfolded(net, task.inputs, task.walls, self.reach)
 
 
 class ConvolutionalFamily(Family):
@@ -154,6 +179,10 @@ class ConvolutionalFamily(Family):
     def _odd(cls, kernel_size: int) -> int:
         check_kernel_size(kernel_size)
         return kernel_size
+
+    @property
+    def reach(self) -> int | None:
+        return self.depth * (self.kernel_size // 2)
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -36,12 +36,17 @@ class CanonicalConfig(ConvolutionalFamily):
         point_group(self.group)
         return self
 
+    def _between_walls(self, task: Task) -> nn.Module:
+        # It turns the box itself: what is averaged need not keep any symmetry.
+        return self._build(task)
+
     def _build(self, task: Task) -> nn.Module:
         net = CNNConfig(
             width=self.width, depth=self.depth, kernel_size=self.kernel_size
         ).build(task)
         fields = (task.inputs, task.state, self.group)
+        walled = task.walls is not None
         if self.mode == "average":
-            return GroupAverage(net, *fields, relax=self.relax)
-        shifts = not task.breaks_translation
-        return Canonical(net, *fields, shifts=shifts, relax=self.relax)
+            return GroupAverage(net, *fields, relax=self.relax, walled=walled)
+        shifts = not (walled or task.breaks_translation)
+        return Canonical(net, *fields, shifts=shifts, relax=self.relax, walled=walled)

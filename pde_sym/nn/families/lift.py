@@ -41,6 +41,11 @@ class LiftConfig(LayeredFamily):
     modes: NonNegativeInt = 2
     out_modes: NonNegativeInt | None = None
 
+    @property
+    def reach(self) -> int | None:
+        """None: the free network reads the whole plane."""
+        return None
+
     def layer(self, task: Task, before: FieldType, after: FieldType) -> SteerableConv2d:
         del task
         return SteerableConv2d(before, after, self.kernel_size, band=self.band)

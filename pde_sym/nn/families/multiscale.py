@@ -58,6 +58,26 @@ class UNetFamily(SteerableFamily):
     resampling: Resampling = "spectral"
     normalise: bool = False
 
+    @property
+    def reach(self) -> int | None:
+        """None: spectral changes of grid see the whole plane."""
+        return None
+
+    def _between_walls(self, task: Task) -> nn.Module:
+        if self.resampling == "local":
+            raise InputError(
+                f"{self.kind}: resampling 'local' keeps every second point, which "
+                "turns of a box with walls do not; use 'spectral'"
+            )
+        relaxation = self.relaxation(task)
+        if relaxation.relax_to != "C1" and relaxation.modes:
+            raise InputError(
+                f"{self.kind}: factors in position keep {relaxation.relax_to} about a "
+                "point of the grid, a box with walls turns about a corner of its "
+                "cells; set position_modes to 0, or relax_to to C1"
+            )
+        return super()._between_walls(task)
+
     def _build(self, task: Task) -> nn.Module:
         space = gspace(self.group)
         before, after = (field_type(s, space) for s in (task.inputs, task.state))

@@ -281,6 +281,8 @@ def make_file(task: Task) -> ShardEntry:
 
 
 def _finish(folder: Path, manifest: Manifest) -> Manifest:
+    # Workers that died have left theirs.
+    _clean(folder)
     statistics = compute_statistics(open_entries(folder, manifest.of(Split.TRAIN)))
     write_file(folder / STATISTICS, statistics)
     done = {"stats_sha256": sha256(statistics), "complete": True}

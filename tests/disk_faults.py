@@ -1,6 +1,7 @@
 """Disks that fail, or end the process, at a chosen call; put one in `files.disk`."""
 
 import errno
+import multiprocessing
 import os
 import warnings
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pde_sym.store import files
 FILE_CALLS = ("create", "write", "sync", "rename")
 CALLS = (*FILE_CALLS, "make_folder")
 """What counts as a call, if a disk is not told otherwise."""
+ALL_CALLS = (*CALLS, "remove")
 KILLED = 9
 """Exit code of a process that a `KillingDisk` has ended."""
 
@@ -39,16 +41,21 @@ class FailingDisk(files.Disk):
 
     def __getattribute__(self, name: str) -> Any:
         method = super().__getattribute__(name)
-        if name not in CALLS or name not in self.counted:
+        if name not in ALL_CALLS or name not in self.counted:
             return method
 
         def call(*arguments: Any) -> Any:
-            self.calls += 1
-            if self.calls == self.at or (self.for_good and self.calls > self.at):
+            number = self.count()
+            if number == self.at or (self.for_good and number > self.at):
                 self.fail(name, *arguments)
             return method(*arguments)
 
         return call
+
+    def count(self) -> int:
+        """Return the number of the next call."""
+        self.calls += 1
+        return self.calls
 
     def fail(self, name: str, *arguments: Any) -> None:  # noqa: ARG002
         """Do what happens in place of the call `name`."""
@@ -65,7 +72,22 @@ class KillingDisk(FailingDisk):
         os._exit(KILLED)
 
 
-def exit_code_when_killed(at: int, work: Callable[[], object]) -> int:
+class SharedKillingDisk(KillingDisk):
+    """Counts the calls of a process and its children, and ends the one that is due."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__(at, counted=ALL_CALLS)
+        self.shared = multiprocessing.get_context("fork").Value("i", 0)
+
+    def count(self) -> int:
+        with self.shared.get_lock():
+            self.shared.value += 1
+            return self.shared.value
+
+
+def exit_code_when_killed(
+    at: int, work: Callable[[], object], disk: KillingDisk | None = None
+) -> int:
     """Do `work` in a child process that dies at call number `at`.
 
     Returns
@@ -79,7 +101,7 @@ def exit_code_when_killed(at: int, work: Callable[[], object]) -> int:
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     try:
-        files.disk = KillingDisk(at)
+        files.disk = disk or KillingDisk(at)
         work()
         os._exit(0)
     finally:

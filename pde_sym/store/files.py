@@ -50,9 +50,12 @@ disk = Disk()
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and its parents; `OutputError` when that fails."""
+    """Make a folder and its parents, to stay; `OutputError` when that fails."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         disk.make_folder(path)
+        for folder in reversed(missing):
+            _sync_folder(folder.parent)
     except OSError as error:
         raise OutputError(
             f"{path}: the folder cannot be made ({error.strerror})"

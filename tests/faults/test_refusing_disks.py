@@ -1,0 +1,209 @@
+"""A disk that refuses, at any call and for any reason, costs one line and no file."""
+
+import errno
+import fcntl
+import os
+import resource
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import test_training_resume as resume
+from disk_faults import ALL_CALLS, FailingDisk, SharedKillingDisk
+from forked import Forked
+from test_store_folder import counts, recipe, tree
+
+from data_gen.build import build
+from pde_sym.errors import OutputError
+from pde_sym.store import files, read_manifest
+from pde_sym.store.files import TEMPORARY
+
+CODES = ("ENOSPC", "EIO", "EDQUOT", "EROFS", "EACCES", "EMFILE", "EFBIG", "ESTALE")
+REASON = {code: os.strerror(getattr(errno, code)) for code in CODES}
+FEW = counts(train=3, valid=0, test=1)
+
+
+class SharedFailingDisk(SharedKillingDisk):
+    """Refuses at one call of a process and its children, or at all from it on."""
+
+    def __init__(self, at: int, error: OSError, *, for_good: bool) -> None:
+        super().__init__(at)
+        self.error, self.for_good = error, for_good
+
+    def fail(self, name: str, *_arguments: object) -> None:
+        # A full disk still lets go of files.
+        if name != "remove" or not self.for_good:
+            raise self.error
+
+
+def refuse_at_every_call(
+    folder: Path,
+    work: Callable[[Path], object],
+    equal: Callable[[Path], None],
+    code: str,
+    *,
+    for_good: bool,
+    step: int = 1,
+) -> int:
+    """Let the disk refuse at every call; return how many points there are."""
+    points, at = 0, 1
+    while True:
+        place = folder / f"{at}"
+        disk = SharedFailingDisk(
+            at, OSError(getattr(errno, code), REASON[code]), for_good=for_good
+        )
+        files.disk = disk
+        try:
+            work(place)
+        except OutputError as error:
+            assert "\n" not in str(error)  # noqa: PT017
+            assert REASON[code] in str(error)  # noqa: PT017
+        finally:
+            files.disk = files.Disk()
+        if disk.shared.value < at:
+            return points
+        points, at = points + 1, at + step
+        work(place)
+        equal(place)
+
+
+def assert_whole_or_absent(folder: Path, expected: dict[str, str]) -> None:
+    if folder.exists():
+        found = {n: h for n, h in tree(folder).items() if n.endswith(".hdf5")}
+        assert found.items() <= expected.items()
+
+
+@pytest.mark.parametrize("for_good", [False, True], ids=["once", "for good"])
+@pytest.mark.parametrize(
+    ("code", "step"),
+    [("ENOSPC", 9), *(pytest.param(c, 1, marks=pytest.mark.faults) for c in CODES)],
+)
+def test_generate(tmp_path: Path, code: str, step: int, for_good: bool) -> None:
+    build(recipe(), FEW, tmp_path / "whole")
+    expected = tree(tmp_path / "whole")
+
+    def work(folder: Path) -> None:
+        try:
+            build(recipe(), FEW, folder)
+        except OutputError:
+            assert_whole_or_absent(folder, expected)
+            if for_good:
+                assert not list(folder.rglob(f"{TEMPORARY}*"))
+            raise
+
+    def equal(folder: Path) -> None:
+        assert tree(folder) == expected
+
+    points = refuse_at_every_call(
+        tmp_path, work, equal, code, for_good=for_good, step=step
+    )
+    print(f"{code}: {points} points")
+    assert points * step > 40
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("code", CODES[:2])
+def test_generate_with_two_workers(tmp_path: Path, code: str) -> None:
+    build(recipe(), FEW, tmp_path / "whole")
+    expected = tree(tmp_path / "whole")
+
+    def work(folder: Path) -> None:
+        build(recipe(), FEW, folder, run=Forked())
+
+    def equal(folder: Path) -> None:
+        assert tree(folder) == expected
+
+    points = refuse_at_every_call(tmp_path, work, equal, code, for_good=True)
+    assert points > 20
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("code", CODES[:2])
+def test_train(tmp_path: Path, code: str) -> None:
+    short = resume.CONFIG.model_copy(update={"updates": 3, "evaluate_every": 2})
+    assert resume.train(tmp_path / "whole", config=short)
+
+    def work(folder: Path) -> None:
+        assert resume.train(folder, config=short)
+
+    def equal(folder: Path) -> None:
+        resume.assert_same_run(folder, tmp_path / "whole")
+
+    points = refuse_at_every_call(tmp_path, work, equal, code, for_good=False)
+    print(f"train, {code}: {points} points")
+    assert points > 40
+
+
+def in_child(work: Callable[[], object]) -> Callable[[], int]:
+    """Start `work` in a fork; return what waits for its exit code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if not child:
+        code = 1
+        try:
+            work()
+            code = 0
+        except OutputError:
+            code = OutputError.exit_code
+        finally:
+            os._exit(code)
+    return lambda: os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_limit_of_the_system_on_the_size_of_files(tmp_path: Path) -> None:
+    """What the kernel does itself: the write that crosses the limit is cut short."""
+    build(recipe(), FEW, tmp_path / "whole")
+
+    def work() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        build(recipe(), FEW, tmp_path / "heat")
+
+    assert in_child(work)() == OutputError.exit_code
+    assert not list((tmp_path / "heat").rglob("*.hdf5"))
+    assert not list((tmp_path / "heat").rglob(f"{TEMPORARY}*"))
+    build(recipe(), FEW, tmp_path / "heat")
+    assert tree(tmp_path / "heat") == tree(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    "times", [1, pytest.param(20, marks=pytest.mark.faults)], ids=str
+)
+@pytest.mark.parametrize("locks", ["work", "do nothing", "are not there"])
+def test_many_generators_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locks: str, times: int
+) -> None:
+    """One of them makes the set; without locks they may disturb, not corrupt."""
+    numbers = counts(train=7, valid=1, test=2)
+    build(recipe(), numbers, tmp_path / "whole")
+    expected = tree(tmp_path / "whole")
+
+    def flock(_descriptor: int, _operation: int) -> None:
+        if locks == "are not there":
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    if locks != "work":
+        monkeypatch.setattr(fcntl, "flock", flock)
+    for number in range(times):
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        waits = [
+            in_child(lambda f=folder: build(recipe(), numbers, f)) for _ in range(4)
+        ]
+        codes = [wait() for wait in waits]
+        assert set(codes) <= {0, OutputError.exit_code}
+        if locks == "work":
+            assert 0 in codes
+        assert_whole_or_absent(folder, expected)
+        read_manifest(folder, complete=locks == "work")
+        build(recipe(), numbers, folder)
+        assert tree(folder) == expected
+
+
+def test_what_counts_as_a_call() -> None:
+    disk = FailingDisk(0, counted=ALL_CALLS)
+    for name in ALL_CALLS:
+        with pytest.raises(TypeError):
+            getattr(disk, name)()
+    assert disk.calls == len(ALL_CALLS)

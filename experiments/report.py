@@ -1,4 +1,4 @@
-"""``pde-sym report``: one self-contained page on several evaluated runs.
+"""``pde-sym report``: one self-contained page on several evaluated runs, or a sweep.
 
 The page states what was measured; what follows from it is left to the reader.
 """
@@ -22,6 +22,7 @@ from experiments.figures import (
     spectrum_chart,
 )
 from experiments.page import Cell, Picture
+from experiments.phase_page import report_sweep
 from experiments.plot import read_rollouts
 from experiments.series import (
     Series,
@@ -32,6 +33,7 @@ from experiments.series import (
     run_looks,
 )
 from experiments.strip import rollout_strip
+from experiments.sweep_table import TABLE_FILE
 from pde_sym.errors import InputError
 from pde_sym.store import files
 from pde_sym.systems import SYSTEMS, BreakingTerm
@@ -103,7 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         metavar="FOLDER",
-        help="folders with evaluated runs, or such runs",
+        help="folders with evaluated runs, or such runs; or the folder of a sweep",
     )
     parser.add_argument(
         "--out",
@@ -118,6 +120,8 @@ def run(arguments: argparse.Namespace) -> int:
     out = arguments.out or arguments.folders[0] / "report.html"
     if out.suffix.lower() not in {".html", ".htm"}:
         raise InputError(f"--out {out}: expected a suffix .html")
+    if any((folder / TABLE_FILE).exists() for folder in arguments.folders):
+        return report_sweep(arguments.folders, out, as_json=arguments.json)
     folders = find_runs(arguments.folders)
     evaluations = read_evaluations(folders)
     series = group_by_seed(evaluations)

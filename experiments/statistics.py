@@ -3,6 +3,7 @@
 A run that failed counts as an infinite error, so that no statistic gets better by it.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -38,6 +39,7 @@ class Line(Frozen):
     points: int
 
 
+@functools.cache
 def resamples(number: int) -> NDArray[np.int64]:
     """Return draws of `number` indices with replacement, one a row: all, or many.
 

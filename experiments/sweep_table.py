@@ -27,6 +27,7 @@ from pde_sym.systems.kdv import KdV
 from pde_sym.systems.kdv_terms import KdVProperty
 
 SCHEMA = 1
+TABLE_FILE = "table.json"
 STEPS = 10
 """Steps of the rollout error in the middle, fewer where rollouts are shorter."""
 MAX_BYTES = 1 << 28
@@ -224,7 +225,7 @@ def _measured(
 def write_table(folder: Path, table: Table) -> None:
     """Write ``table.json`` and ``table.csv``, each whole or not at all."""
     text = json.dumps(json.loads(canonical_json(table)), indent=1) + "\n"
-    files.write_file(folder / "table.json", text.encode())
+    files.write_file(folder / TABLE_FILE, text.encode())
     files.write_file(folder / "table.csv", csv_of(table).encode())
 
 
@@ -252,9 +253,9 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def read_table(folder: Path) -> Table:
     """Read ``table.json``; `DataError` when it is missing or damaged."""
-    path = folder / "table.json"
+    path = folder / TABLE_FILE
     if not path.exists():
-        raise DataError(f"{folder}: no table.json; run `pde-sym sweep` into it")
+        raise DataError(f"{folder}: no {TABLE_FILE}; run `pde-sym sweep` into it")
     try:
         values = json.loads(files.read_file(path, MAX_BYTES))
         return Table.parse(values, where=str(path))

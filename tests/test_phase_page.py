@@ -1,0 +1,160 @@
+"""Figures and page of a sweep, from tables of imaginary runs."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from sweep_tables import STRENGTHS, make_row, make_table
+
+from experiments import phase_figures as figures
+from experiments.__main__ import main
+from experiments.drawing import encode
+from experiments.sweep_summary import Summary, summarise
+from experiments.sweep_table import Table, write_table
+
+
+@pytest.fixture(scope="module")
+def table() -> Table:
+    return make_table(seeds=3)
+
+
+@pytest.fixture(scope="module")
+def summary(table: Table) -> Summary:
+    return summarise(table)
+
+
+def curve(axes: Axes, label: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return places and values of what has that label."""
+    (line,) = [line for line in axes.lines if line.get_label() == label]
+    return np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
+
+
+def test_the_phase_diagram_shows_medians_and_floors(summary: Summary) -> None:
+    figure = figures.phase_diagram(summary)
+    test, shifted = figure.axes
+    expected = {
+        c.strength: c.test.value
+        for c in summary.cells
+        if (c.family, c.size) == ("strict", 32)
+    }
+    places, values = curve(test, "strict")
+    assert values.tolist() == [expected[s] for s in STRENGTHS]
+    # Strengths stand side by side; families are moved apart a little.
+    assert abs(places - np.arange(len(STRENGTHS))).max() < 0.2
+    assert curve(test, "no change")[1][0] == pytest.approx(0.6)
+    assert curve(shifted, "no change")[1][0] == pytest.approx(0.8)
+    # There is no coarse solver on the second test set.
+    labels = [line.get_label() for line in shifted.lines]
+    assert "solver on half the points" not in labels
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) == 9
+
+
+def test_ratios_cross_one(summary: Summary) -> None:
+    (axes,) = figures.ratio_chart(summary).axes
+    _, values = curve(axes, "modulated")
+    assert values[0] > 1 > values[2]
+    assert "strict" not in {line.get_label() for line in axes.lines}
+
+
+def test_defects_stand_against_those_of_the_solver(summary: Summary) -> None:
+    figure = figures.defect_scatter(summary)
+    assert figure is not None
+    (axes,) = figure.axes
+    solver, free = curve(axes, "free")
+    assert solver.tolist() == pytest.approx([0.1 * s for s in STRENGTHS])
+    assert free[-1] == pytest.approx(0.37, rel=0.02)
+    assert curve(axes, "strict")[1].max() == 0
+    across, up = curve(axes, "model = solver")
+    assert across.tolist() == up.tolist()
+
+
+def test_spectra_stand_beside_that_of_the_solver(
+    table: Table, summary: Summary
+) -> None:
+    figure = figures.spectrum_panels(table, summary)
+    assert figure is not None
+    turns, shifts = figure.axes
+    names = [text.get_text() for text in turns.get_yticklabels()]
+    assert names == ["pseudoscalar", "vector", "quadrupole"]
+    assert [t.get_text() for t in shifts.get_yticklabels()] == ["|m| = 1", "|m| = √2"]
+    assert curve(turns, "strict")[0].max() == figures.SHARE_FLOOR
+    assert curve(turns, "free")[0][1] == pytest.approx(0.37**2, rel=0.05)
+
+
+def test_invariants_sizes_and_cost(summary: Summary) -> None:
+    drift = figures.conservation_chart(summary)
+    assert drift is not None
+    assert len(drift.axes) == 4
+    sizes = figures.size_chart(summary)
+    assert sizes is not None
+    low, high = curve(sizes.axes[0], "free")[1]
+    assert low == pytest.approx(2 * high)
+    cost = figures.cost_chart(summary)
+    assert curve(cost.axes[0], "free")[0].tolist() == [12.0]
+    assert encode(cost, ".png") == encode(figures.cost_chart(summary), ".png")
+
+
+def test_what_was_not_measured_is_not_drawn() -> None:
+    rows = [make_row("free", 0.0), make_row("strict", 0.0)]
+    bare = [
+        row.model_copy(
+            update={"defects": {}, "spectrum": {}, "drift": {}, "residual": {}}
+        )
+        for row in rows
+    ]
+    table = make_table(rows=tuple(bare))
+    summary = summarise(table)
+    assert figures.defect_scatter(summary) is None
+    assert figures.spectrum_panels(table, summary) is None
+    assert figures.conservation_chart(summary) is None
+    assert figures.size_chart(summary) is None
+    assert len(figures.phase_diagram(summary).axes) == 2
+
+
+def test_a_failed_family_leaves_a_gap() -> None:
+    table = make_table(("strict", "free"), seeds=1, sizes=(8,))
+    rows = [
+        row.model_copy(update={"failed": "lost", "test": None, "shifted": None})
+        if (row.family, row.strength) == ("strict", 4.0)
+        else row
+        for row in table.rows
+    ]
+    summary = summarise(table.model_copy(update={"rows": tuple(rows)}))
+    _, values = curve(figures.phase_diagram(summary).axes[0], "strict")
+    assert len(values) == len(STRENGTHS) - 1
+
+
+def test_the_page_holds_tables_and_figures(
+    table: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_table(tmp_path, table)
+    assert main(["report", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    for title in (
+        "VRMSE after 10 steps",
+        "Over the best of strict and free",
+        "Defect of the model against that of the solver",
+        "Error against strength",
+        "Cost",
+    ):
+        assert f"<h2>{title}</h2>" in text
+    assert len(re.findall("<img ", text)) == 7
+    names = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert names == {
+        "phase", "ratio", "defect", "spectrum", "conservation", "size", "cost"
+    }  # fmt: skip
+    assert "http" not in re.sub(r"data:image/png;base64,[^\"]+", "", text)
+
+
+def test_one_page_is_of_one_sweep(
+    table: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_table(tmp_path, table)
+    assert main(["report", str(tmp_path), str(tmp_path)]) == 2
+    assert "one sweep, got 2" in capsys.readouterr().err
+    (tmp_path / "table.json").write_text("{")
+    assert main(["report", str(tmp_path)]) == 4

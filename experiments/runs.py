@@ -20,8 +20,9 @@ from pde_sym.dataset import TrajectoryDataset
 from pde_sym.errors import DataError, InputError, OutputError
 from pde_sym.learning import built
 from pde_sym.nn import ModelConfig, Normalisation, Surrogate, Task
+from pde_sym.objective import TrainConfig
 from pde_sym.store import files
-from pde_sym.training import TrainConfig, load_best
+from pde_sym.training import load_best
 
 MAX_RUN_BYTES = 1 << 20
 

@@ -32,9 +32,10 @@ from pde_sym.learning import (
     validation_rollouts,
 )
 from pde_sym.nn import ModelConfig, count_parameters, match_width
+from pde_sym.objective import TrainConfig
 from pde_sym.progress import progress
 from pde_sym.store import files
-from pde_sym.training import TrainConfig, Windows, fit, load_best
+from pde_sym.training import Windows, fit, load_best
 
 
 class Choices(Frozen):

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from pde_sym.interchange import to_xarray
     from pde_sym.learning import fit, task_of
     from pde_sym.nn.surrogate import Surrogate
+    from pde_sym.objective import TrainConfig
     from pde_sym.samples import Samples
     from pde_sym.simulation import Simulation
     from pde_sym.systems import Flow, Heat, KdV, Plume, RigidBody
-    from pde_sym.training import TrainConfig
 
 __all__ = [
     "Dataset",
@@ -46,7 +46,7 @@ _HOMES = {
     "Samples": "samples.Samples",
     "Simulation": "simulation.Simulation",
     "Surrogate": "nn.surrogate.Surrogate",
-    "TrainConfig": "training.TrainConfig",
+    "TrainConfig": "objective.TrainConfig",
     "diagnose": "evaluation.diagnose",
     "evaluate": "evaluation.evaluate",
     "fit": "learning.fit",

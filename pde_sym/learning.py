@@ -11,13 +11,14 @@ from torch import nn
 from pde_sym.dataset import MemoryWindows, TrajectoryDataset
 from pde_sym.errors import InputError
 from pde_sym.nn import Family, Normalisation, Surrogate, Task
+from pde_sym.objective import TrainConfig
 from pde_sym.samples import Samples, dynamics_of
 from pde_sym.systems import System
 from pde_sym.systems.ensemble import Ensemble
 from pde_sym.systems.kdv import KdV
 from pde_sym.systems.kdv_terms import BOOST_SPEED, KdVProperty
 from pde_sym.systems.plume import Plume
-from pde_sym.training import Rollouts, TrainConfig, Windows, load_best
+from pde_sym.training import Rollouts, Windows, load_best
 from pde_sym.training import fit as train
 
 MEMORY_BYTES = 2 << 30

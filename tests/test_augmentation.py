@@ -27,8 +27,9 @@ from pde_sym.fields import Field, FieldSpec, Rank
 from pde_sym.grid import PeriodicGrid, WalledGrid
 from pde_sym.groups import IDENTITY, GroupElement, point_group
 from pde_sym.nn import CNNConfig, Normalisation, StrictConfig, Surrogate, Task
+from pde_sym.objective import TrainConfig, window_loss
 from pde_sym.symmetry import act
-from pde_sym.training import Rollouts, TrainConfig, fit, read_log, window_loss
+from pde_sym.training import Rollouts, fit, read_log
 
 VECTOR = Field(name="velocity", rank=Rank.VECTOR, components=2)
 STATE = FieldSpec.of(VECTOR, Field(name="tracer"))

@@ -14,10 +14,11 @@ from experiments import train
 from pde_sym.errors import InputError
 from pde_sym.lie_point import LiePointAugmentation, squeezed
 from pde_sym.nn import CNNConfig, Normalisation, Surrogate, Task
+from pde_sym.objective import TrainConfig
 from pde_sym.simulate import rollout
 from pde_sym.systems.kdv import KdV
 from pde_sym.systems.kdv_solutions import RandomWaves
-from pde_sym.training import Rollouts, TrainConfig, fit, read_log
+from pde_sym.training import Rollouts, fit, read_log
 
 TASK = Task(state=KdV.fields, num_axes=1, boost=6 * DT / LENGTH)
 SHIFTS = LiePointAugmentation(boost=0.0)

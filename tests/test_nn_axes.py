@@ -14,8 +14,9 @@ from pde_sym.fields import Field, FieldSpec, Rank
 from pde_sym.learning import measure_scales, task_of, training_windows
 from pde_sym.metrics import correlation, nrmse, relative_l2, vrmse
 from pde_sym.nn import FieldScale, Normalisation, Surrogate, Task
+from pde_sym.objective import window_loss
 from pde_sym.seeds import Split
-from pde_sym.training import Rollouts, rollout_error, window_loss
+from pde_sym.training import Rollouts, rollout_error
 
 POINTS = {1: (12,), 2: (4, 3), 0: (1, 1, 1)}
 STATE = FieldSpec.of(

@@ -176,7 +176,26 @@ def test_the_penalty_is_the_documented_one() -> None:
         / std**2
         for part in conv.parts.values()
     )
+    assert conv.extra_bias is not None
+    bias = torch.cat([w.flatten() for w in conv.extra_bias.parameters()])
+    expected += bias.square().mean().item()
     assert conv.penalty().item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("setting", RELAXATIONS[1:], ids=lambda r: type(r).__name__)
+def test_nothing_that_relaxes_is_free_of_charge(setting: Relaxation) -> None:
+    conv, charged = layer("C4", setting), []
+    assert conv.penalty() == 0
+    for weight in conv.relaxed_parameters():
+        before = weight.detach().clone()
+        with torch.no_grad():
+            weight.fill_(0.1)
+        charged.append(bool(conv.penalty() > 0))
+        # The mixing of banks that are zero relaxes nothing.
+        assert charged[-1] == bool(conv.relaxation() > 0)
+        with torch.no_grad():
+            weight.copy_(before)
+    assert sum(charged) >= 2
 
 
 @pytest.mark.parametrize("setting", RELAXATIONS[1:], ids=lambda r: type(r).__name__)

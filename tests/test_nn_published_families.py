@@ -30,8 +30,9 @@ from pde_sym.nn.families import (
     RPPConfig,
     RSteerConfig,
 )
+from pde_sym.objective import TrainConfig, window_loss
 from pde_sym.symmetry import GroupElement, act, point_group
-from pde_sym.training import TrainConfig, make_optimiser, window_loss
+from pde_sym.training import make_optimiser
 
 EXACT = TOLERANCE[torch.float64]
 GRID = PeriodicGrid.square(10)

@@ -194,7 +194,7 @@ def test_a_free_start_has_the_entries_of_a_free_convolution() -> None:
 
 
 def test_the_prior_is_the_negative_logarithm_of_two_gaussians() -> None:
-    """mean(w_0^2) / 2 s_0^2 + sum_sigma mean(w_sigma^2) / 2 s^2, in He's units."""
+    """mean(w_0^2) / 2 s_0^2 + sum mean(w^2) / 2 s^2, kernels in He's units."""
     conv = layer("C4", Isotypic(hold=Prior(equivariant_std=2.0, relaxed_std=0.5)))
     disturb(conv)
 
@@ -203,7 +203,10 @@ def test_the_prior_is_the_negative_logarithm_of_two_gaussians() -> None:
         return weights.square().mean() / conv.kernel.init_std**2
 
     parts = [mean_square(part) / (2 * 0.25) for part in conv.parts.values()]
+    assert conv.extra_bias is not None
+    bias = torch.cat([w.flatten() for w in conv.extra_bias.parameters()])
     expected = mean_square(conv.kernel) / (2 * 4.0) + torch.stack(parts).sum()
+    expected = expected + bias.square().mean() / (2 * 0.25)
     assert torch.allclose(conv.penalty(), expected, rtol=1e-12)
 
 

@@ -204,7 +204,7 @@ def test_the_penalty_is_the_documented_one() -> None:
         chosen = {k: w for k, w in made.parts.items() if k.startswith(part)}
         scaled = [w.square() * BEFORE.counts[int(k[-1])] for k, w in chosen.items()]
         expected += torch.cat([s.flatten() for s in scaled]).mean().item()
-    for term in (made.alpha, made.delta):
+    for term in (made.alpha, made.delta, made.extra_bias):
         assert term is not None
         flat = [w.flatten() for w in term.values()]
         expected += torch.cat(flat).square().mean().item()

@@ -24,16 +24,15 @@ from pde_sym.nn import (
     relaxed_layers,
     split_parameters,
 )
+from pde_sym.objective import LASSO_EDGE, TrainConfig, lasso, window_loss
 from pde_sym.training import (
     Rollouts,
-    TrainConfig,
     batch_indices,
     fit,
     load_best,
     make_optimiser,
     read_log,
     rollout_error,
-    window_loss,
 )
 
 STATE = FieldSpec.of(Field(name="u"))
@@ -273,6 +272,34 @@ def test_a_penalty_holds_the_relaxation_back(tmp_path: Path) -> None:
         relaxations.append(mean)
     assert relaxations[0] > 0.05
     assert relaxations[1] < 0.5 * relaxations[0]
+
+
+def test_the_lasso_is_a_ridge_near_zero_and_a_norm_far_from_it() -> None:
+    penalty = torch.tensor([0.0, 1e-10, 4.0, 9.0], dtype=torch.float64)
+    penalty.requires_grad_()
+    value = lasso(penalty)
+    expected = (penalty.detach() + LASSO_EDGE**2).sqrt() - LASSO_EDGE
+    assert torch.allclose(value, expected, rtol=1e-12, atol=0)
+    assert value[0] == 0
+    assert value[1].item() == pytest.approx(1e-10 / (2 * LASSO_EDGE), rel=1e-4)
+    assert value[2:].tolist() == pytest.approx([2.0, 3.0], abs=2 * LASSO_EDGE)
+    (slope,) = torch.autograd.grad(value.sum(), penalty)
+    assert slope[0].item() == pytest.approx(1 / (2 * LASSO_EDGE))
+
+
+def test_a_lasso_holds_what_a_ridge_of_its_weight_lets_go(tmp_path: Path) -> None:
+    """On data without a symmetry to break, what is left of the relaxation."""
+    states = diffusing()
+    left = {}
+    for shape in ("ridge", "lasso"):
+        surrogate = small(MODULATED)
+        config = TrainConfig(
+            updates=60, batch_size=6, learning_rate=5e-3, penalty=1.0,
+            penalty_shape=shape, evaluate_every=60,
+        )  # fmt: skip
+        fit(surrogate, Stored(states), Rollouts(states, None), config, tmp_path / shape)
+        left[shape] = read_log(tmp_path / shape)[-1]["relaxation"]
+    assert 0 < left["lasso"] < 0.7 * left["ridge"]
 
 
 def test_rows_of_a_free_network_have_no_relaxation(tmp_path: Path) -> None:

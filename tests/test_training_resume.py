@@ -14,8 +14,9 @@ from pde_sym.checkpoint import load_checkpoint
 from pde_sym.errors import DataError, OutputError
 from pde_sym.fields import Field, FieldSpec
 from pde_sym.nn import CNNConfig, ModulatedConfig, Normalisation, Surrogate, Task
+from pde_sym.objective import TrainConfig
 from pde_sym.store import files
-from pde_sym.training import Rollouts, TrainConfig, fit, load_best, read_log
+from pde_sym.training import Rollouts, fit, load_best, read_log
 
 TASK = Task(state=FieldSpec.of(Field(name="u")))
 FREE = CNNConfig(width=4, depth=2, kernel_size=3)

@@ -172,29 +172,28 @@ class SteerableConv2d(KernelLayer):
     def penalty(self) -> Tensor:
         """Return the penalty on what relaxes K; see `Penalised` and `Prior`.
 
-        Weights of kernels are in units of K_0's start. The mean squares of alpha, of
-        delta and of the position weights are added, which have no unit; strengths are
-        penalised in place of the weights that they multiply.
+        Weights of kernels are in units of K_0's start. The mean squares of alpha,
+        delta, the relaxed biases and the position weights are added, which have no
+        unit; strengths are penalised in place of the weights that they multiply.
         """
         held, unit = self.setting.held, self.kernel.init_std**2
         factors = dict(held.factors) if isinstance(held, Penalised) else {}
+        usual = 1 / (2 * held.relaxed_std**2) if isinstance(held, Prior) else 1.0
         total = self.kernel.weights[0].new_zeros(())
         for name, part in self.parts.items():
             if name in self.strengths:
                 total = total + self.strengths[name].square()
                 continue
-            factor = factors.get(name, 1.0)
-            if isinstance(held, Prior):
-                factor = 1 / (2 * held.relaxed_std**2)
-            total = total + factor * _mean_square(part) / unit
+            total = total + factors.get(name, usual) * _mean_square(part) / unit
         if isinstance(held, Prior):
             equivariant = _mean_square(self.kernel) / unit
             total = total + equivariant / (2 * held.equivariant_std**2)
-        for term in (self.fibre_out, self.fibre_in):
+        # What is left out is where a network that is held elsewhere breaks its group.
+        for term in (self.fibre_out, self.fibre_in, self.extra_bias):
             if term is not None:
-                total = total + _mean_square(term)
+                total = total + usual * _mean_square(term)
         if self.position is not None:
-            total = total + _mean_square(self.position.weights)
+            total = total + usual * _mean_square(self.position.weights)
         return total
 
     def lagrangian(self) -> Tensor:

@@ -29,7 +29,8 @@ class Prior(Frozen):
     """Gaussian priors on all weights (Finzi et al. 2021, Residual Pathway Priors).
 
     The penalty is ``mean(w_0^2) / 2 s_0^2 + sum_sigma mean(w_sigma^2) / 2 s^2``, in
-    units of He's standard deviation.
+    units of He's standard deviation, and likewise of relaxed biases and factors in
+    position, which have no unit.
 
     Parameters
     ----------

@@ -175,10 +175,10 @@ class SO3Linear(RelaxedLayer):
         return _norm(self.relaxed_parameters()) / _norm([*self.weights, self.bias])
 
     def penalty(self) -> Tensor:
-        """Return the mean squares of the relaxed weights of W, in units of W_0's start.
+        """Return the mean squares of the relaxed weights, those of W in units of W_0's.
 
         ``sum_L mean(n w_oiM^2)`` with n features of the l of i before, plus those of
-        alpha and of delta, which have no unit.
+        alpha, of delta and of the relaxed biases, which have no unit.
         """
         total = zero = self.bias.new_zeros(1)
         for part in PARTS[1:]:
@@ -188,7 +188,7 @@ class SO3Linear(RelaxedLayer):
                 if key.startswith(part)
             ]
             total = total + _mean_square([zero, *scaled])
-        for term in (self.alpha, self.delta):
+        for term in (self.alpha, self.delta, self.extra_bias):
             if term is not None:
                 flat = [weight.flatten() for weight in term.values()]
                 total = total + _mean_square([zero, *flat])

@@ -72,8 +72,10 @@ def describe(folder: Path) -> dict[str, Any]:
     with progress("reading", len(manifest.shards), "files") as finished:
         shards = _load(folder, manifest, finished)
         fields, invariants = _measure(shards, recipe)
+    prediction = manifest.prediction
     return {
         "path": str(folder),
+        "prediction": None if prediction is None else prediction.model_dump(),
         "system": system.kind,
         "equation": [
             system.equation,
@@ -99,7 +101,8 @@ def describe(folder: Path) -> dict[str, Any]:
             p.value for p in system.intact_properties - system.properties
         ),
         "defect": data_defect(folder, manifest, recipe),
-        "accuracy": _accuracy(folder, recipe, manifest),
+        # Of the solver: it says nothing of a prediction.
+        "accuracy": {} if prediction else _accuracy(folder, recipe, manifest),
     }
 
 
@@ -255,6 +258,11 @@ def _show(report: dict[str, Any]) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if report["prediction"]:
+        by = report["prediction"]
+        console.print(
+            f"  predicted by the run {by['run']} ({by['model']})", highlight=False
+        )
     if report["lost"]:
         console.print(
             f"  {len(report['lost'])} more are missing: they left the finite numbers",

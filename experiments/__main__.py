@@ -22,6 +22,8 @@ COMMANDS = {
     "train": ("experiments.train", "train a surrogate"),
     "evaluate": ("experiments.evaluate", "errors, defects and drift of a surrogate"),
     "sweep": ("experiments.sweep", "model families over strengths of a breaking term"),
+    "rollout": ("experiments.rollout", "predictions as a data set folder"),
+    "export": ("experiments.export", "a data set in the formats of other benchmarks"),
     "plot": ("experiments.plot", "draw a figure of evaluated surrogates"),
     "report": ("experiments.report", "one self-contained page on several surrogates"),
     "bench": ("experiments.bench", "our solvers against their floor and other codes"),

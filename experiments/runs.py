@@ -21,7 +21,7 @@ from pde_sym.errors import DataError, InputError, OutputError
 from pde_sym.learning import built
 from pde_sym.nn import ModelConfig, Normalisation, Surrogate, Task
 from pde_sym.objective import TrainConfig
-from pde_sym.store import files
+from pde_sym.store import files, read_manifest
 from pde_sym.training import load_best
 
 MAX_RUN_BYTES = 1 << 20
@@ -74,8 +74,11 @@ def identity_of(folder: Path) -> DataIdentity:
     """Return the identity of a data set."""
     train = TrajectoryDataset(folder, "train", window=1)
     valid = TrajectoryDataset(folder, "valid", window=1)
+    config, prediction = train.config, read_manifest(folder).prediction
+    if prediction is not None:
+        config = config | {"prediction": prediction.model_dump()}
     return DataIdentity(
-        recipe=fingerprint(train.config),
+        recipe=fingerprint(config),
         train=train.num_trajectories,
         valid=valid.num_trajectories,
     )

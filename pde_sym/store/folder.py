@@ -85,6 +85,21 @@ class ShardEntry(Frozen):
         return path
 
 
+class Prediction(Frozen):
+    """What a folder of predictions was made by, from the first frames of data."""
+
+    run: str
+    """Name of the run."""
+    model: str
+    """Kind of its model."""
+    settings: str = Field(pattern=_HASH)
+    """Hash of what was chosen for it, less the seed."""
+    weights: str = Field(pattern=_HASH)
+    """Hash of its weights."""
+    data: str = Field(pattern=_HASH)
+    """Hash of the recipe of the data."""
+
+
 class Manifest(Frozen):
     """What a data set folder holds.
 
@@ -102,6 +117,8 @@ class Manifest(Frozen):
         Hash of ``stats.yaml``.
     complete
         Whether every trajectory and the statistics are there.
+    prediction
+        By which run, where trajectories were predicted and not simulated.
     """
 
     format: int = FORMAT
@@ -110,6 +127,7 @@ class Manifest(Frozen):
     shards: tuple[ShardEntry, ...] = ()
     stats_sha256: str | None = Field(default=None, pattern=_HASH)
     complete: bool = False
+    prediction: Prediction | None = None
 
     @model_validator(mode="after")
     def _no_gaps(self) -> Self:
@@ -212,7 +230,10 @@ def read_manifest(folder: Path, *, complete: bool = True) -> Manifest:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Replace the manifest as a whole."""
-    write_file(folder / MANIFEST, (canonical_json(manifest) + "\n").encode())
+    # What was simulated has no word of predictions.
+    without = {"prediction"} if manifest.prediction is None else None
+    values = manifest.model_dump(mode="json", exclude=without)
+    write_file(folder / MANIFEST, (canonical_json(values) + "\n").encode())
 
 
 def sha256(data: bytes) -> str:

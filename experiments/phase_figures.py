@@ -87,14 +87,15 @@ def strengths_of(summary: Summary) -> list[float]:
 def phase_diagram(summary: Summary) -> Figure:
     """Return the rollout error against strength, beside what needs no model."""
     cells, strengths = largest(summary), strengths_of(summary)
-    has_second = any(cell.shifted for cell in cells)
-    figure = new_figure(11.0 if has_second else 6.5, 4.9)
-    row = figure.subplots(1, 1 + has_second, squeeze=False, sharey=True)[0]
-    panels: list[tuple[str, str, Callable[[Cell], Interval | None]]] = [
+    every: list[tuple[str, str, Callable[[Cell], Interval | None]]] = [
         ("test data", "", lambda c: c.test),
         ("test data of another law", "shifted_", lambda c: c.shifted),
+        ("test data moved", "moved_", lambda c: c.moved),
     ]
-    for axes, (title, prefix, pick) in zip(row, panels, strict=False):
+    panels = [panel for panel in every if any(panel[2](cell) for cell in cells)]
+    figure = new_figure((6.5, 11.0, 14.0)[len(panels) - 1], 4.9)
+    row = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for axes, (title, prefix, pick) in zip(row, panels, strict=True):
         _draw_floors(axes, summary, strengths, prefix)
         _draw_families(axes, cells, strengths, pick)
         axes.set_title(title)

@@ -41,8 +41,8 @@ CAPTIONS = {
         "Error against strength",
         "VRMSE after 10 steps of rollouts from the first test frame. Grey: the "
         "prediction that nothing changes, and the solver itself on half the points "
-        "per axis. Right, where there is one: test data whose initial states follow "
-        "another law than those of the training.",
+        "per axis. Further panels: test data whose initial states follow another law "
+        "than those of the training, or were moved by motions that it never showed.",
     ),
     "ratio": (
         "Relaxed against the best of strict and free",

@@ -23,7 +23,7 @@ from experiments.sweep_table import Table, classes_of, row_of, write_table
 from experiments.sweep_watch import watched
 from experiments.table import print_table
 from pde_sym import executor
-from pde_sym.config import canonical_json, fingerprint
+from pde_sym.config import canonical_json
 from pde_sym.errors import InputError
 from pde_sym.progress import progress
 from pde_sym.store import files
@@ -119,6 +119,7 @@ class Part:
                 strength,
                 sweep.recipe(strength),
                 sweep.recipe(strength, shifted=True) if has_second else None,
+                sweep.moved,
                 sweep.trajectories.counts,
             )
             for strength in self.strengths
@@ -145,14 +146,6 @@ class Part:
         strength, size, family = cell
         sweep = self.sweep
         choices = sweep.choices(family, candidate, seed, size)
-        asked = fingerprint(
-            {
-                "data": json.loads(canonical_json(sweep.recipe(strength))),
-                "trajectories": sweep.trajectories.model_dump(),
-                "choices": choices.model_dump(mode="json"),
-                "parameters": sweep.parameters,
-            }
-        )
         return RunSpec(
             root=self.root,
             strength=strength,
@@ -162,9 +155,9 @@ class Part:
             seed=seed,
             choices=choices,
             parameters=sweep.parameters,
-            asked=asked,
+            held=(sweep.trajectories.train, sweep.trajectories.valid),
             evaluated=evaluated,
-            shifted=sweep.out_of_distribution is not None,
+            others=sweep.other_tests,
         )
 
     def tuning(self) -> list[RunSpec]:

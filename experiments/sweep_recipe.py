@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from data_gen.recipes import Recipe, term_classes
+from experiments.moved import check_motions
 from experiments.train import Choices
 from pde_sym.config import Frozen, read_toml
 from pde_sym.errors import InputError
@@ -84,6 +85,10 @@ class Sweep(Frozen):
     out_of_distribution: dict[str, Any] | None = None
     """Settings of the law of initial states that win over those of the data, for a
     second test set; none when absent."""
+    moved: tuple[str, ...] = ()
+    """Motions, as "turn 90", of the initial states of a third test set: those that the
+    training data never show. None where the law of initial states is invariant, so
+    that moved states are of the same law."""
     families: tuple[FamilyPlan, ...] = Field(min_length=1)
 
     @field_validator("strengths")
@@ -106,7 +111,14 @@ class Sweep(Frozen):
             self.recipe(strength)
         if self.out_of_distribution is not None:
             self.recipe(0.0, shifted=True)
+        check_motions(self.recipe(0.0), self.moved)
         return self
+
+    @property
+    def other_tests(self) -> tuple[str, ...]:
+        """Names of the test sets beside the first."""
+        has = {"shifted": self.out_of_distribution is not None, "moved": self.moved}
+        return tuple(name for name, is_there in has.items() if is_there)
 
     @model_validator(mode="after")
     def _sizes_are_there(self) -> Self:

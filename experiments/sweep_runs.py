@@ -1,6 +1,7 @@
 """The pieces of work of a sweep: data at a strength, and one run on them.
 
-data/STRENGTH/                            data sets; STRENGTH-shifted the second test
+data/STRENGTH/                            data sets; STRENGTH-shifted and -moved, others
+                                          to test on
 floors/STRENGTH.json                      errors that need no model
 runs/STRENGTH/SIZE/FAMILY/CANDIDATE-SEED/ runs, as `pde-sym train` makes them, and
   outcome.json                              how each of them went
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
+from pydantic import ConfigDict
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -26,6 +28,7 @@ from data_gen.recipes import Recipe
 from experiments.coarse import Errors, coarse_errors, measure_errors
 from experiments.evaluate import evaluate
 from experiments.evaluation import write_evaluation
+from experiments.moved import moved_recipe
 from experiments.runs import (
     Run,
     build_surrogate,
@@ -38,6 +41,7 @@ from pde_sym.config import Frozen, canonical_json, fingerprint
 from pde_sym.errors import DataError, InputError, OutputError, SimulationError
 from pde_sym.learning import training_windows, validation_rollouts
 from pde_sym.nn import Surrogate, count_parameters
+from pde_sym.nn.families.base import MATCH_TOLERANCE
 from pde_sym.samples import Samples
 from pde_sym.seeds import Split
 from pde_sym.store import files
@@ -62,6 +66,8 @@ class Floors(Frozen):
     """Of the solver on half the points per axis."""
     shifted_persistence: Errors | None = None
     shifted_coarse: Errors | None = None
+    moved_persistence: Errors | None = None
+    moved_coarse: Errors | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,8 @@ class DataSpec:
     strength: float
     recipe: Recipe
     shifted: Recipe | None
+    moved: tuple[str, ...]
+    """Motions of the states of a third test set, which is made where there are any."""
     counts: dict[Split, int]
 
     @property
@@ -83,37 +91,37 @@ class DataSpec:
         return self.root / "floors" / f"{self.strength:g}.json"
 
 
-def data_folder(root: Path, strength: float, *, shifted: bool = False) -> Path:
-    return root / "data" / (f"{strength:g}-shifted" if shifted else f"{strength:g}")
+def data_folder(root: Path, strength: float, test: str = "") -> Path:
+    """Return the folder of a strength, or of its other test set of that name."""
+    return root / "data" / (f"{strength:g}-{test}" if test else f"{strength:g}")
 
 
 def make_data(spec: DataSpec) -> None:
     """Make the data sets of a strength, or what is missing of them, and the floors."""
     build(spec.recipe, spec.counts, spec.folder)
-    second = data_folder(spec.root, spec.strength, shifted=True)
+    others: dict[str, Recipe] = {}
     if spec.shifted is not None:
-        # Its one training trajectory is for the folder's statistics alone.
-        counts = {Split.TRAIN: 1, Split.VALID: 0, Split.TEST: spec.counts[Split.TEST]}
-        build(spec.shifted, counts, second)
+        others["shifted"] = spec.shifted
+    tests = spec.counts[Split.TEST]
+    if spec.moved:
+        path = spec.folder.parent / f"{spec.folder.name}-moved.npy"
+        others["moved"] = moved_recipe(spec.recipe, spec.moved, tests, path)
+    for name, recipe in others.items():
+        # The one training trajectory is for the folder's statistics alone.
+        counts = {Split.TRAIN: 1, Split.VALID: 0, Split.TEST: tests}
+        build(recipe, counts, data_folder(spec.root, spec.strength, name))
+    recipes = [spec.recipe, *others.values()]
     made_of = fingerprint(
-        {
-            "recipes": [
-                json.loads(canonical_json(recipe))
-                for recipe in (spec.recipe, spec.shifted)
-                if recipe is not None
-            ],
-            "test": spec.counts[Split.TEST],
-        }
+        {"recipes": [r.model_dump(mode="json") for r in recipes], "test": tests}
     )
     if spec.floors.exists() and read_floors(spec.floors).data == made_of:
         return
     persistence, coarse = _floors_on(spec.folder)
     floors = Floors(data=made_of, persistence=persistence, coarse=coarse)
-    if spec.shifted is not None:
-        persistence, coarse = _floors_on(second)
-        floors = floors.model_copy(
-            update={"shifted_persistence": persistence, "shifted_coarse": coarse}
-        )
+    for name in others:
+        still, half = _floors_on(data_folder(spec.root, spec.strength, name))
+        update = {f"{name}_persistence": still, f"{name}_coarse": half}
+        floors = floors.model_copy(update=update)
     files.make_folder(spec.floors.parent)
     files.write_file(spec.floors, (canonical_json(floors) + "\n").encode())
 
@@ -133,8 +141,9 @@ def read_floors(path: Path) -> Floors:
 class Outcome(Frozen):
     """How a run went so far."""
 
-    asked: str
-    """Hash of everything that was asked for."""
+    # A sweep may go on with a later version than it began with.
+    model_config = ConfigDict(extra="ignore")
+
     versions: dict[str, str]
     trained: bool = False
     evaluated: bool = False
@@ -146,7 +155,9 @@ class Outcome(Frozen):
     valid_vrmse: float | None = None
     best_update: int | None = None
     shifted: Errors | None = None
-    """On the second test set."""
+    """On test data of another law of initial states."""
+    moved: Errors | None = None
+    """On test data whose initial states were moved."""
     train_seconds: float = 0.0
     """Of the processor, all processes that worked at it together."""
     evaluate_seconds: float = 0.0
@@ -164,10 +175,11 @@ class RunSpec:
     seed: int
     choices: Choices
     parameters: int
-    asked: str
+    held: tuple[int, int]
+    """Training and validation trajectories that there are."""
     evaluated: bool
-    shifted: bool
-    """Whether there is a second test set."""
+    others: tuple[str, ...]
+    """Names of the other test sets, ``shifted`` and ``moved``."""
 
     @property
     def folder(self) -> Path:
@@ -205,7 +217,15 @@ def read_outcome(spec: RunSpec) -> Outcome | None:
     if not path.exists():
         return None
     outcome = _read(Outcome, path)
-    if outcome.asked != spec.asked:
+    config, choices = read_run(spec.folder).config, spec.choices
+    count = outcome.parameters or spec.parameters
+    # Of another recipe the data themselves are refused.
+    if (
+        choices.model.model_copy(update={"width": config.model.width}) != config.model
+        or choices.training != config.training
+        or spec.held != (config.data.train, config.data.valid)
+        or abs(count - spec.parameters) > MATCH_TOLERANCE * spec.parameters
+    ):
         raise OutputError(
             f"{spec.folder}: made with other settings than the sweep now asks for; "
             "choose another folder"
@@ -223,7 +243,7 @@ def perform(spec: RunSpec) -> Outcome:
     with files.lock(spec.folder):
         files.remove_temporaries(spec.folder)
         outcome = read_outcome(spec) or Outcome(
-            asked=spec.asked, versions={name: version(name) for name in PACKAGES}
+            versions={name: version(name) for name in PACKAGES}
         )
         try:
             if not outcome.trained and outcome.failed is None:
@@ -272,17 +292,18 @@ def _evaluate(spec: RunSpec, outcome: Outcome) -> Outcome:
         name: getattr(pictures, name)[kept]
         for name in ("truth", "prediction", "environment")
     }
-    shifted = None
-    if spec.shifted:
-        folder = data_folder(spec.root, spec.strength, shifted=True)
-        shifted = _errors_on(folder, load_surrogate(run))
+    surrogate = load_surrogate(run)
+    others = {
+        name: _errors_on(data_folder(spec.root, spec.strength, name), surrogate)
+        for name in spec.others
+    }
     write_evaluation(run.folder, evaluation, dataclasses.replace(pictures, **few))
     return _written(
         spec,
         outcome,
         evaluated=True,
-        shifted=shifted,
         evaluate_seconds=time.process_time() - start,
+        **others,
     )
 
 

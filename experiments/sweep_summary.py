@@ -54,6 +54,7 @@ class Cell(Frozen):
     """VRMSE after 10 steps."""
     last: Interval
     shifted: Interval | None
+    moved: Interval | None
     model_defect: Interval | None
     """Mean over the motions that the term breaks."""
     solver_defect: float | None
@@ -113,6 +114,7 @@ MEASURES = {
     "10 steps": _scores("test", "steps"),
     "last step": _scores("test", "last"),
     "10 steps, shifted": _scores("shifted", "steps"),
+    "10 steps, moved": _scores("moved", "steps"),
 }
 
 
@@ -149,7 +151,6 @@ def summarise(table: Table) -> Summary:
 def _cell(rows: Sequence[Row], families: dict[str, list[Row]]) -> Cell:
     first = rows[0]
     broken = [row.defects["broken"] for row in rows if "broken" in row.defects]
-    shifted = any(row.shifted for row in rows)
     series = {
         key: {
             name: median_interval(
@@ -177,7 +178,8 @@ def _cell(rows: Sequence[Row], families: dict[str, list[Row]]) -> Cell:
         one_step=_interval(rows, "one step"),
         test=_interval(rows, "10 steps"),
         last=_interval(rows, "last step"),
-        shifted=_interval(rows, "10 steps, shifted") if shifted else None,
+        shifted=_other(rows, "shifted"),
+        moved=_other(rows, "moved"),
         model_defect=median_interval([d.model for d in broken]) if broken else None,
         solver_defect=broken[0].solver if broken else None,
         drift=series["drift"],
@@ -190,6 +192,12 @@ def _interval(rows: Sequence[Row], measure: str) -> Interval:
     return median_interval([MEASURES[measure](row) for row in rows])
 
 
+def _other(rows: Sequence[Row], test: str) -> Interval | None:
+    """Return the error on another test set, None where there is none."""
+    is_there = any(getattr(row, test) for row in rows)
+    return _interval(rows, f"10 steps, {test}") if is_there else None
+
+
 def _ratios(rows: Sequence[Row], families: dict[str, list[Row]]) -> tuple[Ratio, ...]:
     """Return a ratio per measure, over the seeds that all families have."""
     others = {n: r for n, r in families.items() if r[0].role in COMPARED}
@@ -200,7 +208,8 @@ def _ratios(rows: Sequence[Row], families: dict[str, list[Row]]) -> tuple[Ratio,
         return ()
     result = []
     for name, measure in MEASURES.items():
-        if "shifted" in name and not any(row.shifted for row in rows):
+        _, _, test = name.partition(", ")
+        if test and _other(rows, test) is None:
             continue
 
         def errors(members: Sequence[Row], measure: Measure = measure) -> list[float]:

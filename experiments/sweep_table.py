@@ -85,6 +85,8 @@ class Row(Frozen):
     test: Scores | None = None
     shifted: Scores | None = None
     """On test data of another law of initial states."""
+    moved: Scores | None = None
+    """On test data whose initial states were moved."""
     floors: dict[str, Scores | None]
     """Errors without a model: nothing changes; the solver on half the points."""
     strict_floors: dict[str, float] = Field(default_factory=dict)
@@ -181,11 +183,11 @@ def row_of(
         "flops": outcome.flops,
         "valid": outcome.valid_vrmse,
         "shifted": Scores.of(outcome.shifted),
+        "moved": Scores.of(outcome.moved),
         "floors": {
-            "persistence": Scores.of(floors.persistence),
-            "coarse": Scores.of(floors.coarse),
-            "shifted_persistence": Scores.of(floors.shifted_persistence),
-            "shifted_coarse": Scores.of(floors.shifted_coarse),
+            name: Scores.of(getattr(floors, name))
+            for name in Floors.model_fields
+            if name != "data"
         },
         "seconds": {
             "train": round(outcome.train_seconds, 2),

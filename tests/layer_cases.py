@@ -224,6 +224,12 @@ CASES: dict[str, Case] = {
         ((1, 2, 4, 3),),
     ),
     "gfno": case(GroupSpectralConv, gspace("C4"), 1, 1, 1, of=(1, 4, 4, 3)),
+    **{
+        f"gfno, {type(how).__name__}": case(
+            GroupSpectralConv, gspace("D1"), 1, 1, 1, how, of=(1, 2, 4, 3)
+        )
+        for how in (Modulated(), Isotypic())
+    },
     "plain block": case(PlainBlock, 2, 3, norm=True, of=(1, 2, 4, 4)),
     "unet": case(UNet, 1, 1, 2, 1, norm=True, of=(1, 1, 6, 6)),
     **{

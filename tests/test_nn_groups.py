@@ -84,8 +84,9 @@ def pooled(group: str) -> nn.Sequential:
     return block(group, pointwise, head, Constant())
 
 
-def group_fourier(group: str) -> nn.Module:
-    settings = {"group": group, "width": 1, "depth": 2, "modes": 2}
+def group_fourier(group: str, relaxation: str = "strict") -> nn.Module:
+    settings = {"group": group, "relaxation": relaxation}
+    settings |= {"width": 1, "depth": 2, "modes": 2}
     config = GFNOConfig.parse(settings, where="model")
     return config.build(Task(state=SPEC)).double()
 
@@ -105,7 +106,10 @@ NETWORKS: dict[str, Callable[[str], nn.Module]] = {
     "antialiased": partial(block, nonlinearity=lambda f: Antialiased(pointwise(f))),
     "pooled head": pooled,
     "invariant head": invariant,
-    "gfno": group_fourier,
+    **{
+        f"gfno {how}": partial(group_fourier, relaxation=how)
+        for how in ("strict", "modulated", "isotypic")
+    },
     "average": partial(averaged, relax=True),
     "frame": partial(framed, relax=True),
 }
@@ -114,7 +118,10 @@ GROUPS = {
     "implicit": FINITE,
     "rgroup g": FINITE,
     "rgroup h": FINITE,
-    **dict.fromkeys(("gfno", "average", "frame"), ON_POINTS),
+    **dict.fromkeys(
+        ("gfno strict", "gfno modulated", "gfno isotypic", "average", "frame"),
+        ON_POINTS,
+    ),
 }
 """What serves a part of the groups only."""
 SERVED = [(n, g) for n in NETWORKS for g in GROUPS.get(n, ALL_ON_GRID)]
@@ -172,7 +179,8 @@ def test_other_groups_are_refused_in_one_line(name: str, group: str) -> None:
         "average": "exact groups of the grid",
         "frame": "exact groups of the grid",
     }
-    with pytest.raises(InputError, match=reasons[name]) as caught:
+    reason = reasons["gfno" if name.startswith("gfno") else name]
+    with pytest.raises(InputError, match=reason) as caught:
         NETWORKS[name](group)
     assert "\n" not in str(caught.value)
 

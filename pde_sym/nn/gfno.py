@@ -1,6 +1,7 @@
 """Fourier layers whose weights the turns and flips of the square share."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -9,17 +10,39 @@ from torch import Tensor, nn
 
 from pde_sym.errors import InputError
 from pde_sym.nn._escnn import GSpace
-from pde_sym.nn.field_types import element_matrix, group_name, is_exact_on_grid
+from pde_sym.nn.conv import STRICT
+from pde_sym.nn.field_types import (
+    element_matrix,
+    group_name,
+    is_exact_on_grid,
+    regular_type,
+)
+from pde_sym.nn.fieldwise import ConstantModule
 from pde_sym.nn.fno import spectral_convolution
-from pde_sym.nn.kernel_space import TRIVIAL
+from pde_sym.nn.kernel_layer import norm
+from pde_sym.nn.kernel_space import TRIVIAL, available_parts, kernel_basis
 from pde_sym.nn.layer import RelaxedLayer
+from pde_sym.nn.relaxation import Penalised, Relaxation
+from pde_sym.nn.terms import FibreTerm
 
 
 class GroupSpectralConv(RelaxedLayer):
-    """A spectral convolution between regular fields that commutes with a group.
+    """A spectral convolution between regular fields: of a group, or relaxed from it.
 
-    The kernel between the components of h and h' is that of ``h'^-1 h``, turned:
-    ``K_{h'h}(k) = W_{h'^-1 h}(M(h')^-1 k)`` for modes ``|k_j| <= M``.
+    The kernel between the components of h and h' is that of ``h'^-1 h``, turned, for
+    modes ``|k_j| <= M``:
+
+        K_{h'h}(k) = V(h'; h'^-1 h, M(h')^-1 k),    V(h'; q, k) = W_q(k) + ...
+
+    It commutes with the group where V does not depend on h'. The group acts on that
+    argument alone, ``(g.V)(h') = V(g^-1 h')``: the isotypic parts of the kernel are
+    those of functions on the group,
+
+        V(h'; q, k) = W_q(k) + sum_sigma sum_j a_sigma,j(h') W_sigma,j,q(k),
+
+    a_sigma,j an orthonormal basis of part sigma with mean square 1. Modulated, the
+    kernel is ``(1 + alpha_h') K_{h'h} (1 + delta_h)``, alpha and delta with mean zero
+    over each field. All but W starts at zero.
 
     Parameters
     ----------
@@ -29,30 +52,54 @@ class GroupSpectralConv(RelaxedLayer):
         Number of regular fields before and after.
     modes
         The highest mode M per axis.
+    relaxation
+        What may leave the symmetry: `Strict`, `Modulated`, or `Isotypic` with a
+        penalty. Shifts stay exact: factors in position have no meaning here.
 
     Raises
     ------
     InputError
-        When an element of the group does not map the square grid onto itself.
+        When an element of the group does not map the square grid onto itself, for
+        parts or subgroups that it has not, or that are held in another way.
     """
 
-    formula: ClassVar[str] = "out_h'(k) = sum_h W_{h'^-1 h}(h'^-1 k) f_h(k), |k_j| <= M"
+    formula: ClassVar[str] = (
+        "out_h'(k) = sum_h (1 + alpha_h') V(h'; h'^-1 h, h'^-1 k) (1 + delta_h) "
+        "f_h(k), V(h') = W + sum_sigma a_sigma(h') W_sigma, |k_j| <= M"
+    )
     source: ClassVar[str] = (
-        "Helwig et al. 2023, Group Equivariant Fourier Neural Operators for Partial "
-        "Differential Equations (arXiv 2306.05697), section 4"
+        "W: Helwig et al. 2023, Group Equivariant Fourier Neural Operators for Partial "
+        "Differential Equations (arXiv 2306.05697), section 4; parts and factors are "
+        "this package's own"
     )
 
     def __init__(
-        self, space: GSpace, fields_in: int, fields_out: int, modes: int
+        self,
+        space: GSpace,
+        fields_in: int,
+        fields_out: int,
+        modes: int,
+        relaxation: Relaxation = STRICT,
     ) -> None:
         super().__init__()
         order = check_turns_modes(space)
-        size = 2 * modes + 1
+        if not isinstance(relaxation.held, Penalised):
+            raise InputError(
+                f"spectral parts are penalised, got hold {relaxation.held.kind!r}; use "
+                "'penalised'"
+            )
+        self.setting, self.size = relaxation, 2 * modes + 1
         self.channels_in = order * fields_in
-        weight = torch.randn(order, fields_out, fields_in, size**2)
         # As small as in `SpectralConv`.
-        self.weight = nn.Parameter(weight / (self.channels_in * order * fields_out))
-        self.size = size
+        self.init_std = 1 / (self.channels_in * order * fields_out)
+        shape = (order, fields_out, fields_in, self.size**2)
+        self.weight = nn.Parameter(torch.randn(shape) * self.init_std)
+        keep = relaxation.relax_to
+        self.parts = _Functions(space, relaxation, shape)
+        before, after = (regular_type(space, n) for n in (fields_in, fields_out))
+        is_fibre = relaxation.relaxes_fibre
+        self.fibre_in = FibreTerm(before, keep) if is_fibre else None
+        self.fibre_out = FibreTerm(after, keep) if is_fibre else None
         self.quotient: Tensor
         self.turned: Tensor
         self.register_buffer("quotient", _quotients(space), persistent=False)
@@ -60,10 +107,20 @@ class GroupSpectralConv(RelaxedLayer):
 
     def kernel(self) -> Tensor:
         """Return the real weights of `spectral_convolution`, all channels by all."""
+        kernel = self._expanded(self.parts(self.weight))
+        if self.fibre_in is None or self.fibre_out is None:
+            return kernel
+        kernel = self.fibre_out(kernel)
+        return self.fibre_in(kernel.transpose(0, 1)).transpose(0, 1)
+
+    def _expanded(self, values: Sequence[Tensor]) -> Tensor:
+        """Return the kernel of ``V(h')`` for every h'."""
         order, fields_out, fields_in, _ = self.weight.shape
         rows = [
-            self.weight[quotient][..., turned]
-            for quotient, turned in zip(self.quotient, self.turned, strict=True)
+            value[quotient][..., turned]
+            for value, quotient, turned in zip(
+                values, self.quotient, self.turned, strict=True
+            )
         ]
         # (h', h, out, in, k) to channels that count fields first, then components.
         expanded = torch.stack(rows).permute(2, 0, 3, 1, 4)
@@ -81,14 +138,69 @@ class GroupSpectralConv(RelaxedLayer):
         return spectral_convolution(x, self.kernel())
 
     def relaxed_parameters(self) -> Iterator[nn.Parameter]:
-        yield from ()
+        for term in (self.parts, self.fibre_in, self.fibre_out):
+            if term is not None:
+                yield from term.parameters()
 
     def relaxation(self) -> Tensor:
-        """Return 0: the layer is strict."""
-        return self.weight.new_zeros(())
+        """Return ``||K - K_0|| / ||K_0||``, K_0 the kernel of W alone."""
+        strict = self._expanded(len(self.quotient) * [self.weight])
+        return norm([self.kernel() - strict], strict) / norm([strict], strict)
+
+    def penalty(self) -> Tensor:
+        """Return the sum of the mean squares of all W_sigma, alpha and delta.
+
+        W_sigma is in units of W's start and has the factor of `Penalised`.
+        """
+        held, total = self.setting.held, self.weight.new_zeros(())
+        factors = dict(held.factors) if isinstance(held, Penalised) else {}
+        for name, weight in self.parts.weights.items():
+            square = weight.square().mean() / self.init_std**2
+            total = total + factors.get(name, 1.0) * square
+        for term in (self.fibre_in, self.fibre_out):
+            for weight in () if term is None else term.weights:
+                if weight.numel():
+                    total = total + weight.square().mean()
+        return total
 
     def parameters_per_part(self) -> dict[str, int]:
-        return {TRIVIAL: self.weight.numel()}
+        fibre = [
+            w for t in (self.fibre_in, self.fibre_out) if t for w in t.parameters()
+        ]
+        numbers = {
+            TRIVIAL: self.weight.numel(),
+            **{name: weight.numel() for name, weight in self.parts.weights.items()},
+            "fibre": sum(weight.numel() for weight in fibre),
+        }
+        return {name: number for name, number in numbers.items() if number}
+
+
+class _Functions(ConstantModule):
+    """``W + sum_sigma sum_j a_sigma,j(h') W_sigma,j`` for every element h'."""
+
+    def __init__(
+        self, space: GSpace, relaxation: Relaxation, shape: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        names = relaxation.kernel_parts(available_parts(space)[1:])
+        bases = kernel_basis(
+            space.trivial_repr, space.regular_repr, space, 1, "auto", names,
+            relaxation.relax_to,
+        )  # fmt: skip
+        self.order, self.weights = shape[0], nn.ParameterDict()
+        for name in names:
+            functions = bases[name].flatten(1) * math.sqrt(self.order)
+            if len(functions):
+                self.keep(f"functions of {name}", functions)
+                self.weights[name] = nn.Parameter(torch.zeros(len(functions), *shape))
+
+    def forward(self, weight: Tensor) -> list[Tensor]:
+        values = self.order * [weight]
+        for name, part in self.weights.items():
+            functions = self.kept(f"functions of {name}", weight)
+            added = torch.tensordot(functions.T, part, dims=1)
+            values = [value + one for value, one in zip(values, added, strict=True)]
+        return values
 
 
 def check_turns_modes(space: GSpace) -> int:

@@ -14,7 +14,7 @@ from pde_sym.nn.families.base import ConvolutionalFamily, Task
 from pde_sym.nn.field_types import field_type, gspace, is_continuous
 from pde_sym.nn.kernel_space import Band, resolve_band
 from pde_sym.nn.nonlinear import hidden_type, pointwise
-from pde_sym.nn.relaxation import DEFAULT_BANKS
+from pde_sym.nn.relaxation import DEFAULT_BANKS, Relaxation
 
 AUTO_POSITION_MODES = 8
 """Highest mode of the position factors where the task breaks translations."""
@@ -52,6 +52,16 @@ def position_modes(chosen: int | None, task: Task) -> int:
         return AUTO_POSITION_MODES
     # Fields that resolve single points memorise the training data.
     return max(1, min(AUTO_POSITION_MODES, task.resolution // 4))
+
+
+def check_centre(kind: str, relaxation: Relaxation) -> None:
+    """Raise `InputError` when a box on twice its points could not keep a subgroup."""
+    if relaxation.relax_to != "C1" and relaxation.modes:
+        raise InputError(
+            f"{kind}: factors in position keep {relaxation.relax_to} about a point of "
+            "the grid, a box with walls turns about a corner of its cells; set "
+            "position_modes to 0, or relax_to to C1"
+        )
 
 
 class LayeredFamily(ConvolutionalFamily):

@@ -11,6 +11,7 @@ from pde_sym.nn._escnn import FieldType
 from pde_sym.nn.coarsen import Coarsen, Refine, Resampling
 from pde_sym.nn.conv import SteerableConv2d
 from pde_sym.nn.families.base import Task
+from pde_sym.nn.families.body import check_centre
 from pde_sym.nn.families.steerable import (
     IsotypicConfig,
     ModulatedConfig,
@@ -69,13 +70,7 @@ class UNetFamily(SteerableFamily):
                 f"{self.kind}: resampling 'local' keeps every second point, which "
                 "turns of a box with walls do not; use 'spectral'"
             )
-        relaxation = self.relaxation(task)
-        if relaxation.relax_to != "C1" and relaxation.modes:
-            raise InputError(
-                f"{self.kind}: factors in position keep {relaxation.relax_to} about a "
-                "point of the grid, a box with walls turns about a corner of its "
-                "cells; set position_modes to 0, or relax_to to C1"
-            )
+        check_centre(self.kind, self.relaxation(task))
         return super()._between_walls(task)
 
     def _build(self, task: Task) -> nn.Module:

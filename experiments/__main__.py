@@ -8,10 +8,12 @@ interrupted, the work so far is kept.
 """
 
 import argparse
+import contextlib
 import importlib
+import io
 import signal
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 COMMANDS = {
     "systems": ("experiments.systems", "systems, groups, invariants, breaking terms"),
@@ -27,6 +29,8 @@ COMMANDS = {
     "plot": ("experiments.plot", "draw a figure of evaluated surrogates"),
     "report": ("experiments.report", "one self-contained page on several surrogates"),
     "bench": ("experiments.bench", "our solvers against their floor and other codes"),
+    "doctor": ("experiments.doctor", "the environment, and what is missing"),
+    "completion": ("experiments.completion", "what bash, zsh or fish completes"),
 }
 """Command -> module with `add_arguments` and `run`, and one line of help."""
 
@@ -72,15 +76,44 @@ def main(argv: list[str] | None = None) -> int:
     return _run(words[0], words[1:])
 
 
+def command_parser(name: str, module: Any) -> Parser:
+    """Return the parser of a command, with the options that all have."""
+    _, text = COMMANDS[name]
+    parser = Parser(prog=f"pde-sym {name}", description=text, allow_abbrev=False)
+    module.add_arguments(parser)
+    talk = parser.add_mutually_exclusive_group()
+    talk.add_argument(
+        "--quiet", action="store_true", help="print errors only, and what --json asks"
+    )
+    talk.add_argument(
+        "--verbose", action="store_true", help="print every part of the work"
+    )
+    return parser
+
+
+def _called(module: Any, arguments: argparse.Namespace) -> int:
+    """Run a command as loud as it was asked for."""
+    from pde_sym.progress import Talk, talking
+
+    if arguments.verbose:
+        with talking(Talk.VERBOSE):
+            return module.run(arguments)
+    if not arguments.quiet:
+        return module.run(arguments)
+    with talking(Talk.QUIET):
+        if getattr(arguments, "json", False):
+            return module.run(arguments)
+        with contextlib.redirect_stdout(io.StringIO()):
+            return module.run(arguments)
+
+
 def _run(name: str, words: list[str]) -> int:
     from pde_sym.errors import PdeSymError
 
-    module_name, text = COMMANDS[name]
     try:
-        module = importlib.import_module(module_name)
-        parser = Parser(prog=f"pde-sym {name}", description=text, allow_abbrev=False)
-        module.add_arguments(parser)
-        return module.run(parser.parse_args(words))
+        module = importlib.import_module(COMMANDS[name][0])
+        parser = command_parser(name, module)
+        return _called(module, parser.parse_args(words))
     except PdeSymError as error:
         line = " ".join(str(error).split())
         print(f"pde-sym {name}: {line}", file=sys.stderr)

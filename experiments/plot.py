@@ -1,6 +1,7 @@
 """``pde-sym plot``: one figure of evaluated runs."""
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--invariant", metavar="NAME", help="of drift: only this invariant (all)"
     )
+    parser.add_argument("--json", action="store_true", help="print the file as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -65,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     data = draw(arguments, folders, evaluations, suffix)
     files.make_folder(out.parent)
     files.write_file(out, data)
-    print(out)
+    print(json.dumps({"file": str(out)}) if arguments.json else out)
     return 0
 
 

@@ -22,6 +22,7 @@ from experiments.runs import (
     identity_of,
     write_run,
 )
+from experiments.tracking import tensorboard
 from pde_sym.config import Frozen, assignment, literal, read_toml
 from pde_sym.dataset import TrajectoryDataset
 from pde_sym.errors import InputError
@@ -32,10 +33,13 @@ from pde_sym.learning import (
     validation_rollouts,
 )
 from pde_sym.nn import ModelConfig, count_parameters, match_width
-from pde_sym.objective import TrainConfig
+from pde_sym.objective import TrainConfig, objective
 from pde_sym.progress import progress
 from pde_sym.store import files
-from pde_sym.training import Windows, fit, load_best
+from pde_sym.training import Windows, batch_indices, fit, load_best
+
+TRIAL_UPDATES = 3
+"""Of a dry run; the fastest counts."""
 
 
 class Choices(Frozen):
@@ -80,6 +84,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=Path, metavar="FILE.toml", help="tables [model], [training]"
     )
+    parser.add_argument(
+        "--tensorboard", type=Path, metavar="DIR", help="also write scalars there"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what it would cost, write nothing"
+    )
     parser.add_argument("--json", action="store_true", help="report as JSON")
 
 
@@ -91,11 +101,14 @@ def run(arguments: argparse.Namespace) -> int:
     config = prepare(dataset, choices, arguments.match_parameters)
     windows = training_windows(dataset)
     check_fit(config, windows)
+    if arguments.dry_run:
+        return _tell_cost(config, windows, arguments.json)
     current = Run(arguments.out, config, arguments.data)
-    files.make_folder(current.folder)
-    with files.lock(current.folder):
-        write_run(current)
-        return _train(current, windows, arguments.json)
+    with tensorboard(arguments.tensorboard) as track:
+        files.make_folder(current.folder)
+        with files.lock(current.folder):
+            write_run(current)
+            return _train(current, windows, track, arguments.json)
 
 
 def resolve(arguments: argparse.Namespace) -> Choices:
@@ -179,7 +192,42 @@ def check_fit(config: RunConfig, windows: Windows) -> None:
     build_surrogate(config).eval()(states[:, 0], given)
 
 
-def _train(current: Run, windows: Windows, as_json: bool) -> int:
+def _tell_cost(config: RunConfig, windows: Windows, as_json: bool) -> int:
+    """Print what a training takes, from a few updates whose weights are thrown away."""
+    surrogate, training = build_surrogate(config), config.training
+    seconds = []
+    for update in range(TRIAL_UPDATES):
+        start = time.monotonic()
+        size = training.batch_size
+        indices = batch_indices(training.seed, update, size, len(windows))
+        loss, _ = objective(surrogate, *windows.batch(indices), training, update)
+        loss.backward()
+        seconds.append(time.monotonic() - start)
+    parameters = count_parameters(surrogate)
+    cost = {
+        "config": config.model_dump(mode="json"),
+        "parameters": parameters,
+        "windows": len(windows),
+        "update_ms": round(1000 * min(seconds), 3),
+        "seconds": round(min(seconds) * training.updates, 1),
+        # Weights and two moments, in two checkpoints and the best weights.
+        "disk_bytes": 4 * parameters * (2 * 3 + 1),
+    }
+    line = (
+        f"{config.model.kind}, {parameters} parameters: {training.updates} updates of "
+        f"{cost['update_ms']:.1f} ms, about {cost['seconds']:.0f} s besides "
+        f"validation; {cost['disk_bytes'] / 1e6:.1f} MB"
+    )
+    print(json.dumps(cost) if as_json else line)
+    return 0
+
+
+def _train(
+    current: Run,
+    windows: Windows,
+    track: Callable[[dict[str, Any]], None],
+    as_json: bool,
+) -> int:
     config, start = current.config, time.monotonic()
     surrogate = build_surrogate(config)
     valid = validation_rollouts(current.data, config.training.horizon)
@@ -193,6 +241,7 @@ def _train(current: Run, windows: Windows, as_json: bool) -> int:
             nonlocal seen
             advance(row["update"] - seen)
             seen = row["update"]
+            track(row)
 
         done = fit(
             surrogate,

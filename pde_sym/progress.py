@@ -5,10 +5,35 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from enum import IntEnum
 from typing import TextIO
 
 QUIET_SECONDS = 2.0
 LINE_SECONDS = 10.0
+
+
+class Talk(IntEnum):
+    """How much is said of work under way."""
+
+    QUIET = 0
+    """Nothing."""
+    NORMAL = 1
+    VERBOSE = 2
+    """A line for every part, from the beginning."""
+
+
+_talk = ContextVar("talk", default=Talk.NORMAL)
+
+
+@contextmanager
+def talking(talk: Talk) -> Iterator[None]:
+    """Say that much inside."""
+    token = _talk.set(talk)
+    try:
+        yield
+    finally:
+        _talk.reset(token)
 
 
 @contextmanager
@@ -31,8 +56,12 @@ def progress(
         Where to write; standard error by default.
     """
     out: TextIO = sys.stderr if stream is None else stream
+    if _talk.get() is Talk.QUIET:
+        yield lambda _: None
+        return
     # Commands that share a terminal, as under make -j, say TERM=dumb and write lines.
-    if out.isatty() and os.environ.get("TERM") != "dumb":
+    is_terminal = out.isatty() and _talk.get() is Talk.NORMAL
+    if is_terminal and os.environ.get("TERM") != "dumb":
         with _bar(what, total, out) as advance:
             yield advance
     else:
@@ -41,7 +70,8 @@ def progress(
 
 def _lines(what: str, total: int, unit: str, stream: TextIO) -> Callable[[int], None]:
     start = time.monotonic()
-    done, due = 0, start + QUIET_SECONDS
+    every = 0.0 if _talk.get() is Talk.VERBOSE else LINE_SECONDS
+    done, due = 0, start + min(every, QUIET_SECONDS)
 
     def advance(number: int) -> None:
         nonlocal done, due
@@ -51,7 +81,7 @@ def _lines(what: str, total: int, unit: str, stream: TextIO) -> Callable[[int], 
             return
         left = f", {(now - start) / done * (total - done):.0f} s left" if done else ""
         print(f"{what}: {done} of {total} {unit}{left}", file=stream, flush=True)
-        due = now + LINE_SECONDS
+        due = now + every
 
     return advance
 

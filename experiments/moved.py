@@ -39,7 +39,7 @@ def check_motions(recipe: Recipe, names: Sequence[str]) -> None:
     for name in names:
         if name not in known:
             raise InputError(f"moved: expected some of {known}, got {name!r:.80}")
-    if recipe.environment_kind == "given":
+    if names and recipe.environment_kind == "given":
         raise InputError(
             "moved: an environment that is given would have to move with the states; "
             "expected a hidden one"

@@ -114,3 +114,4 @@ def test_motions_that_cannot_be_are_one_line(
 
 def test_known_motions_pass() -> None:
     check_motions(shear(0.0), TURNS)
+    check_motions(shear(0.0, environment="given"), ())

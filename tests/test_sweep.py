@@ -6,12 +6,17 @@ from typing import Any
 
 import pytest
 
+from data_gen.build import build
 from experiments import sweep as command
 from experiments import sweep_runs
 from experiments.__main__ import main
+from experiments.runs import build_surrogate
 from experiments.sweep_recipe import NAMED, Sweep, merged, read_sweep
 from experiments.sweep_table import csv_of, read_table
+from experiments.train import prepare, training_data
 from pde_sym.errors import DataError, InputError, SimulationError
+from pde_sym.nn import count_parameters
+from pde_sym.seeds import Split
 
 RECIPE = """
 title = "Waves over a hill"
@@ -335,3 +340,20 @@ def test_strengths_are_paired(tmp_path: Path) -> None:
     assert weak.law == strong.law
     assert [t.strength for r in (weak, strong) for t in r.system.breaking] == [0, 0.3]
     assert found.recipe(0.3, shifted=True).law != strong.law
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMED)
+def test_families_of_recipes_at_hand_are_matched(name: str, tmp_path: Path) -> None:
+    """Every family has a width within a tenth of the parameters, at both ends."""
+    found = read_sweep(name)
+    for strength in (found.strengths[0], found.strengths[-1]):
+        counts = {Split.TRAIN: max(found.sizes), Split.VALID: 1, Split.TEST: 1}
+        folder = tmp_path / f"{strength:g}"
+        build(found.recipe(strength), counts, folder)
+        for family in found.families:
+            choices = found.choices(family, 0, 0, max(found.sizes))
+            dataset = training_data(folder, choices.training)
+            config = prepare(dataset, choices, found.parameters)
+            count = count_parameters(build_surrogate(config))
+            assert count == pytest.approx(found.parameters, rel=0.1)

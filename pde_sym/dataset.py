@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -123,6 +124,15 @@ class TrajectoryDataset(Dataset[Item]):
     config: dict[str, Any]
     """The recipe of the data set; ``config["system"]`` is the system's."""
     environment_kind: EnvironmentKind
+    folder: Path
+    split: Split
+    window: int
+    stride: int
+    subset_seed: int
+    num_frames: int
+    """Frames per trajectory."""
+    times: NDArray[np.float64]
+    """Of the frames."""
 
     def __init__(
         self,

@@ -100,10 +100,10 @@ def build(
     WorkerError
         When worker processes died over a shard, which it names; the others are there.
     """
-    _refuse_foreign(folder)
+    refuse_foreign(folder)
     make_folder(folder)
     with lock(folder):
-        _refuse_foreign(folder)
+        refuse_foreign(folder)
         manifest = _continue(recipe, counts, folder)
         missing = []
         for piece in _plan(manifest, recipe):
@@ -115,13 +115,13 @@ def build(
             return manifest
         manifest = manifest.model_copy(update={"complete": False, "stats_sha256": None})
         write_manifest(folder, manifest)
-        _clean(folder)
+        clean(folder)
         tasks = [Task(piece, recipe, folder.absolute(), device) for piece in missing]
         manifest = _make(tasks, folder, manifest, finished, run or InProcess())
         return _finish(folder, manifest)
 
 
-def _refuse_foreign(folder: Path) -> None:
+def refuse_foreign(folder: Path) -> None:
     """Refuse a path that is taken by anything but a data set of ours."""
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder}: a file; choose a folder")
@@ -214,7 +214,8 @@ def _has_statistics(folder: Path, manifest: Manifest) -> bool:
     return True
 
 
-def _clean(folder: Path) -> None:
+def clean(folder: Path) -> None:
+    """Remove what killed runs left, and make the folders of the splits."""
     remove_temporaries(folder)
     for split in Split:
         # An empty split has its folder too: clients list all three.
@@ -282,7 +283,7 @@ def make_file(task: Task) -> ShardEntry:
 
 def _finish(folder: Path, manifest: Manifest) -> Manifest:
     # Workers that died have left theirs.
-    _clean(folder)
+    clean(folder)
     statistics = compute_statistics(open_entries(folder, manifest.of(Split.TRAIN)))
     write_file(folder / STATISTICS, statistics)
     done = {"stats_sha256": sha256(statistics), "complete": True}

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from data_gen.accuracy import accuracy
+from data_gen.importing import is_imported, show_imported
 from data_gen.recipes import Recipe, read_recipe
 from data_gen.shards import one_thread
 from pde_sym.diagnostics import Action, Defect, defects
@@ -52,6 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
+    manifest = read_manifest(arguments.data)
+    if is_imported(manifest):
+        return show_imported(arguments.data, manifest, as_json=arguments.json)
     report = describe(arguments.data)
     if arguments.pictures is not None:
         from data_gen.pictures import draw  # matplotlib is slow to import

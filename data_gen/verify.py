@@ -11,6 +11,7 @@ import yaml
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data_gen.importing import is_imported, show_imported
 from data_gen.recipes import Recipe, read_recipe
 from data_gen.shards import one_thread, scalars_of
 from pde_sym.diagnostics import measured_sizes
@@ -49,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
+    manifest = read_manifest(arguments.data)
+    if is_imported(manifest):
+        return show_imported(arguments.data, manifest, as_json=arguments.json)
     report = verify(arguments.data)
     missing = f" ({report['missing']} are missing)" if report["missing"] else ""
     budgets = f", budgets close to {report['budget']:.1e}"

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 COMMANDS = {
     "systems": ("experiments.systems", "systems, groups, invariants, breaking terms"),
     "generate": ("data_gen.generate", "simulate a data set"),
+    "import": ("data_gen.importing", "a stranger's HDF5 file as a data set"),
     "verify": ("data_gen.verify", "check hashes, schema and physics of a data set"),
     "describe": ("data_gen.describe", "sizes, ranges, drift and defect of a data set"),
     "models": ("experiments.models", "model families with parameters and cost"),

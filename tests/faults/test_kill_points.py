@@ -5,6 +5,7 @@ which is a kill for everything but the page cache; that survives both. What a po
 takes besides is the matter of `test_power_loss.py`.
 """
 
+import fcntl
 import functools
 import itertools
 import os
@@ -90,6 +91,7 @@ def kill_at_every_call(
             return points
         # With workers the parent may live, replace the dead one and finish.
         assert code in (0, KILLED)
+        wait_for_lock(place)
         kept(place)
         work(place)
         equal(place)
@@ -171,6 +173,13 @@ def kill_after(seconds: float, work: Callable[[], object]) -> bool:
     return code != 0
 
 
+def wait_for_lock(folder: Path) -> None:
+    """Wait for forks of a killed process, which have inherited its lock."""
+    if (folder / files.LOCK).exists():
+        with (folder / files.LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+
+
 def kill_at_random(
     folder: Path, work: Work, times: int, kept: Work, equal: Work, seed: int = 0
 ) -> None:
@@ -187,6 +196,7 @@ def kill_at_random(
             draw.uniform(0, duration), functools.partial(work, place)
         ):
             kills += 1
+            wait_for_lock(place)
             kept(place)
         work(place)
         equal(place)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from statistics import median
 from typing import Literal
 
 import numpy as np
@@ -16,7 +15,7 @@ from experiments.figures import GREY, SOLVER, legend_above, line_style, marker_s
 from experiments.series import Look
 from experiments.statistics import Interval
 from experiments.sweep_summary import Cell, Summary
-from experiments.sweep_table import Measured, Row, Scores, Table
+from experiments.sweep_table import Measured, Scores, Table
 
 LOOKS = {
     "strict": (Look("#0072B2", "s", "--"), Look("#56B4E9", "p", "--")),
@@ -36,7 +35,6 @@ LOOKS = {
     "other": (Look("#767676", "*", "-"), Look("#767676", "h", ":", filled=False)),
 }
 """Blues are strict, greens free, warm colours relaxed; markers tell them apart."""
-SHARE_FLOOR = 1e-12
 
 
 def looks(cells: Sequence[Cell]) -> dict[str, Look]:
@@ -126,7 +124,7 @@ def ratio_chart(summary: Summary) -> Figure:
 
 
 @styled
-def conservation_chart(summary: Summary) -> Figure | None:
+def conservation_chart(table: Table, summary: Summary) -> Figure | None:
     """Return drift and budget residual of each invariant against strength."""
     cells, strengths = largest(summary), strengths_of(summary)
     names = list(dict.fromkeys(n for cell in cells for n in cell.drift))
@@ -140,6 +138,7 @@ def conservation_chart(summary: Summary) -> Figure | None:
             def pick(cell: Cell, name: str = name, kind: str = kind) -> Interval | None:
                 return getattr(cell, kind).get(name)
 
+            _draw_truth(axes, table, strengths, kind, name)
             _draw_families(axes, cells, strengths, pick)
             axes.set_yscale("log")
         title = name.replace("_", " ")
@@ -148,6 +147,20 @@ def conservation_chart(summary: Summary) -> Figure | None:
         row[0].set_ylabel("relative to I(0)")
     _finish(figure, summary, panels[-1])
     return figure
+
+
+def _draw_truth(
+    axes: Axes, table: Table, strengths: Sequence[float], kind: str, name: str
+) -> None:
+    values = []
+    for strength in strengths:
+        rows = (r for r in table.rows if r.strength == strength and r.test)
+        found: list[Measured] = [getattr(r, kind)[name] for r in rows]
+        # A logarithmic axis has no place for zeros.
+        values.append(found[0].solver or None if found else None)
+    if any(values):
+        places = range(len(strengths))
+        axes.plot(places, numbers(values), color=SOLVER, lw=1.4, label="truth")
 
 
 def _draw_families(
@@ -199,7 +212,7 @@ def _draw_floors(
 def _finish(figure: Figure, summary: Summary, lowest: Sequence[Axes]) -> None:
     for axes in lowest:
         axes.set_xlabel(f"strength of {summary.term.replace('_', ' ')}")
-    _legend(figure)
+    one_legend(figure)
 
 
 def _log(
@@ -213,7 +226,7 @@ def _log(
     axis.set_minor_formatter(NullFormatter())
 
 
-def _legend(figure: Figure) -> None:
+def one_legend(figure: Figure) -> None:
     """Name what is drawn in any panel, once and above all of them."""
     named: dict[str, Artist] = {}
     for axes in figure.axes:
@@ -249,62 +262,8 @@ def defect_scatter(summary: Summary) -> Figure | None:
         axes.vlines(solver[own], low[own], high[own], color=look.colour, lw=1.3)
     axes.set_xlabel("defect of the solver, mean over broken motions")
     axes.set_ylabel("defect of the model")
-    _legend(figure)
+    one_legend(figure)
     return figure
-
-
-@styled
-def spectrum_panels(table: Table, summary: Summary) -> Figure | None:
-    """Return the solver's and the models' breaking spectra at the largest strength."""
-    size = max(row.size for row in table.rows)
-    strength = max(row.strength for row in table.rows)
-    rows = [
-        r for r in table.rows
-        if (r.size, r.strength) == (size, strength) and r.spectrum
-    ]  # fmt: skip
-    if not rows:
-        return None
-    names = list(rows[0].spectrum)
-    groups = [
-        ([n for n in names if not n.startswith("|m|")], "turns and flips"),
-        ([n for n in names if n.startswith("|m|")], "shifts"),
-    ]
-    groups = [(members, title) for members, title in groups if members]
-    figure = new_figure(5.5 * len(groups), 1.9 + 0.75 * max(len(m) for m, _ in groups))
-    cells = largest(summary)
-    families = [f for f in in_order(cells) if any(r.family == f for r in rows)]
-    panels = figure.subplots(1, len(groups), squeeze=False)[0]
-    for axes, (members, title) in zip(panels, groups, strict=True):
-        _draw_spectrum(axes, rows, families, members, looks(cells))
-        axes.set_title(title)
-        axes.set_xlabel("share of the one-step map")
-    _legend(figure)
-    return figure
-
-
-def _draw_spectrum(
-    axes: Axes,
-    rows: Sequence[Row],
-    families: Sequence[str],
-    members: Sequence[str],
-    styles: dict[str, Look],
-) -> None:
-    def shown(values: Sequence[Measured], which: str) -> float:
-        return max(SHARE_FLOOR, median(getattr(v, which) for v in values))
-
-    offsets = np.linspace(-0.3, 0.3, len(families)) if families[1:] else np.zeros(1)
-    for family, shift in zip(families, offsets, strict=True):
-        own = [r.spectrum for r in rows if r.family == family]
-        values = [shown([s[m] for s in own], "model") for m in members]
-        places = np.arange(len(members)) + shift
-        axes.plot(values, places, label=label(family), **marker_style(styles[family]))
-    solver = [shown([rows[0].spectrum[m]], "solver") for m in members]
-    for place, value in enumerate(solver):
-        axes.plot([value] * 2, [place - 0.42, place + 0.42], color=SOLVER, lw=2.2,
-                  label="solver" if place == 0 else None)  # fmt: skip
-    axes.set_xscale("log")
-    axes.set_yticks(range(len(members)), members)
-    axes.set_ylim(len(members) - 0.5, -0.5)
 
 
 # Against cost -----------------------------------------------------------------------
@@ -339,7 +298,7 @@ def size_chart(summary: Summary) -> Figure | None:
         axes.set_xlabel("training trajectories")
         axes.set_xticks(sizes, [str(s) for s in sizes])
     panels[0].set_ylabel("VRMSE after 10 steps")
-    _legend(figure)
+    one_legend(figure)
     return figure
 
 
@@ -365,5 +324,5 @@ def cost_chart(summary: Summary) -> Figure:
         axes.set_title(f"{summary.term.replace('_', ' ')} {strength:g}")
         axes.set_xlabel("operations per step [10⁶]")
     panels[0].set_ylabel("VRMSE after 10 steps")
-    _legend(figure)
+    one_legend(figure)
     return figure

@@ -22,9 +22,9 @@ from experiments.phase_figures import (
     phase_diagram,
     ratio_chart,
     size_chart,
-    spectrum_panels,
     strengths_of,
 )
+from experiments.phase_spectrum import spectrum_panels
 from experiments.statistics import Interval
 from experiments.sweep_summary import Cell, Summary, summarise
 from experiments.sweep_table import Table, read_table
@@ -64,7 +64,8 @@ CAPTIONS = {
     "conservation": (
         "Invariants at the last frame",
         "Left: |I(T) − I(0)|; right: what of it the closed-form budget along the "
-        "model's own rollout does not explain; both relative to I(0).",
+        "model's own rollout does not explain; both relative to I(0). Black: truth; "
+        "on the right that is the error of the quadrature over frames.",
     ),
     "size": ("Error against the training set", "VRMSE after 10 steps, median."),
     "cost": (
@@ -105,7 +106,7 @@ def write_sweep_page(table: Table, summary: Summary, out: Path) -> None:
         "ratio": ratio_chart(summary) if _is_compared(summary) else None,
         "defect": defect_scatter(summary),
         "spectrum": spectrum_panels(table, summary),
-        "conservation": conservation_chart(summary),
+        "conservation": conservation_chart(table, summary),
         "size": size_chart(summary),
         "cost": cost_chart(summary),
     }

@@ -9,10 +9,11 @@ from matplotlib.axes import Axes
 from sweep_tables import STRENGTHS, make_row, make_table
 
 from experiments import phase_figures as figures
+from experiments import phase_spectrum as spectra
 from experiments.__main__ import main
 from experiments.drawing import encode
 from experiments.sweep_summary import Summary, summarise
-from experiments.sweep_table import Table, write_table
+from experiments.sweep_table import Measured, Table, write_table
 
 
 @pytest.fixture(scope="module")
@@ -74,20 +75,48 @@ def test_defects_stand_against_those_of_the_solver(summary: Summary) -> None:
 def test_spectra_stand_beside_that_of_the_solver(
     table: Table, summary: Summary
 ) -> None:
-    figure = figures.spectrum_panels(table, summary)
+    figure = spectra.spectrum_panels(table, summary)
     assert figure is not None
     turns, shifts = figure.axes
     names = [text.get_text() for text in turns.get_yticklabels()]
-    assert names == ["pseudoscalar", "vector", "quadrupole"]
+    assert names == ["pseudoscalar", "quadrupole", "vector"]
     assert [t.get_text() for t in shifts.get_yticklabels()] == ["|m| = 1", "|m| = √2"]
-    assert curve(turns, "strict")[0].max() == figures.SHARE_FLOOR
-    assert curve(turns, "free")[0][1] == pytest.approx(0.37**2, rel=0.05)
+    assert curve(turns, "strict")[0].max() == spectra.SHARE_FLOOR
+    assert curve(turns, "free")[0][2] == pytest.approx(0.37**2, rel=0.05)
 
 
-def test_invariants_sizes_and_cost(summary: Summary) -> None:
-    drift = figures.conservation_chart(summary)
+def test_a_group_that_nobody_breaks_is_not_drawn(table: Table) -> None:
+    quiet = [
+        row.model_copy(
+            update={
+                "spectrum": {
+                    "|m| = √2": Measured(solver=1e-20, model=1e-20),
+                    "|m| = 1": Measured(solver=1e-20, model=1e-20),
+                    "vector": row.spectrum["vector"],
+                }
+            }
+        )
+        for row in table.rows
+    ]
+    changed = table.model_copy(update={"rows": tuple(quiet)})
+    figure = spectra.spectrum_panels(changed, summarise(changed))
+    assert figure is not None
+    (turns,) = figure.axes
+    assert [text.get_text() for text in turns.get_yticklabels()] == ["vector"]
+
+
+def test_wave_numbers_stand_in_their_order() -> None:
+    names = ["|m| = 1", "|m| = 2", "|m| = √2", "|m| = √5", "vector"]
+    expected = ["vector", "|m| = 1", "|m| = √2", "|m| = 2", "|m| = √5"]
+    assert sorted(names, key=spectra.rank) == expected
+
+
+def test_invariants_sizes_and_cost(table: Table, summary: Summary) -> None:
+    drift = figures.conservation_chart(table, summary)
     assert drift is not None
     assert len(drift.axes) == 4
+    assert set(curve(drift.axes[0], "truth")[1]) == {1e-8}
+    assert set(curve(drift.axes[1], "truth")[1]) == {1e-9}
     sizes = figures.size_chart(summary)
     assert sizes is not None
     low, high = curve(sizes.axes[0], "free")[1]
@@ -108,8 +137,8 @@ def test_what_was_not_measured_is_not_drawn() -> None:
     table = make_table(rows=tuple(bare))
     summary = summarise(table)
     assert figures.defect_scatter(summary) is None
-    assert figures.spectrum_panels(table, summary) is None
-    assert figures.conservation_chart(summary) is None
+    assert spectra.spectrum_panels(table, summary) is None
+    assert figures.conservation_chart(table, summary) is None
     assert figures.size_chart(summary) is None
     assert len(figures.phase_diagram(summary).axes) == 2
 

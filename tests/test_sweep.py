@@ -1,6 +1,7 @@
 """A sweep over breaking strengths, from a recipe to its tables."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from experiments.train import prepare, training_data
 from pde_sym.errors import DataError, InputError, SimulationError
 from pde_sym.nn import count_parameters
 from pde_sym.seeds import Split
+from pde_sym.store import files
 
 RECIPE = """
 title = "Waves over a hill"
@@ -240,6 +242,26 @@ def test_a_folder_of_other_settings_is_refused(
     path = write(done / "other", RECIPE.replace("updates = 4", "updates = 5"))
     assert main(["sweep", path, "--out", str(done / "out")]) == 3
     assert "made with other settings" in capsys.readouterr().err
+
+
+def test_a_second_sweep_on_the_folder_is_refused(
+    done: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with files.lock(done / "out"):
+        assert sweep(done) == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "in use by process" in line
+
+
+def test_a_terminal_shows_a_table_that_lives(
+    done: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert sweep(done) == 0
+    shown = capsys.readouterr().err
+    assert "16 of 16 runs" in shown
+    assert "bathymetry 0.3" in shown
 
 
 def test_a_table_is_read_or_refused(done: Path, tmp_path: Path) -> None:

@@ -58,8 +58,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
     contents[_MANIFEST] = _json({"version": VERSION, "sha256": hashes})
     temporary = folder.parent / f"{files.TEMPORARY}{uuid.uuid4().hex}"
-    files.make_folder(temporary)
     try:
+        files.make_folder(temporary)
         for name, data in contents.items():
             files.write_file(temporary / name, data)
         files.replace_folder(temporary, folder)

@@ -1,4 +1,4 @@
-"""Shared settings of the suite: one thread, fixed seeds, one table of tolerances."""
+"""Shared settings of the suite: one thread, fixed seeds."""
 
 from collections.abc import Iterator
 
@@ -9,9 +9,6 @@ from threadpoolctl import threadpool_limits
 
 torch.set_num_threads(1)
 threadpool_limits(1)
-
-TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
-"""Relative defect that counts as exact, by precision."""
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TOLERANCE
+from tolerances import TOLERANCE
 from torch import Tensor, nn
 
 from experiments import train

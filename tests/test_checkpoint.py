@@ -230,6 +230,7 @@ def test_the_latest_whole_one_is_found_and_damage_is_told(tmp_path: Path) -> Non
 
 def calls_of_a_save(folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     counting = FailingDisk(0)
+    folder.parent.mkdir(exist_ok=True)
     monkeypatch.setattr(files, "disk", counting)
     save_checkpoint(folder, example(1))
     return counting.calls

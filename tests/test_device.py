@@ -118,9 +118,9 @@ def test_the_device_goes_where_the_command_says(
     seen: list[str] = []
 
     def spy(*arguments: object) -> object:
-        *_, device = arguments
+        *_, device, _ = arguments
         seen.append(str(device))
-        return build(*arguments[:-1])  # type: ignore[arg-type]
+        return build(*arguments[:-2])  # type: ignore[arg-type]
 
     monkeypatch.setattr(generate, "build", spy)
     parser = argparse.ArgumentParser()

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TOLERANCE
 from helpers import relative_defect
 from pydantic import TypeAdapter
+from tolerances import TOLERANCE
 from torch import Tensor, nn
 
 from experiments.models import families

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from conftest import TOLERANCE
 from helpers import drawn_environment, relative_defect, relative_difference
+from tolerances import TOLERANCE
 from torch import Tensor, nn
 
 from pde_sym.fields import Field, FieldSpec, Rank

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import TOLERANCE
 from helpers import relative_difference
+from tolerances import TOLERANCE
 from torch import Tensor, nn
 
 from pde_sym.errors import InputError

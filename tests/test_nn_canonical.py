@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from conftest import TOLERANCE
 from relaxed_cases import (
     SPEC,
     averaged,
@@ -13,6 +12,7 @@ from relaxed_cases import (
     free_network,
     state,
 )
+from tolerances import TOLERANCE
 from torch import Tensor, nn
 
 from pde_sym.fields import Field, FieldSpec, Rank

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import TOLERANCE
+from tolerances import TOLERANCE
 from torch import Tensor, nn
 
 from pde_sym.errors import InputError

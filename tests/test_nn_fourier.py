@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import TOLERANCE
 from helpers import relative_defect, relative_difference
+from tolerances import TOLERANCE
 from torch import Tensor, nn
 
 from pde_sym.errors import InputError

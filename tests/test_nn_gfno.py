@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from conftest import TOLERANCE
 from relaxed_cases import SHIFT, SPEC, defect, state
+from tolerances import TOLERANCE
 from torch import Tensor, nn
 
 from pde_sym.errors import InputError

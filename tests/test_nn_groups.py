@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TOLERANCE
 from layer_cases import CASES, layers_of_the_package
 from relaxed_cases import (
     ALL_ON_GRID,
@@ -23,6 +22,7 @@ from relaxed_cases import (
     network,
     state,
 )
+from tolerances import TOLERANCE
 from torch import Tensor, nn
 
 from experiments.models import families

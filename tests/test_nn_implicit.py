@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import TOLERANCE
 from relaxed_cases import GRID, ON_GRID, SHIFT, SPEC, defect, lifted, state
+from tolerances import TOLERANCE
 from torch import Tensor, nn
 
 from pde_sym.fields import Field, FieldSpec, Rank

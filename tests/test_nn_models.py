@@ -4,8 +4,8 @@ import json
 
 import pytest
 import torch
-from conftest import TOLERANCE
 from pydantic import TypeAdapter, ValidationError
+from tolerances import TOLERANCE
 from torch import Tensor, nn
 
 from pde_sym.config import canonical_json

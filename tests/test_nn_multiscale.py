@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from conftest import TOLERANCE
 from helpers import relative_defect
 from pydantic import TypeAdapter
+from tolerances import TOLERANCE
 from torch import Tensor, nn
 
 from pde_sym.config import canonical_json

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from conftest import TOLERANCE
 from relaxed_cases import (
     CONVOLUTIONS,
     SHIFT,
@@ -14,6 +13,7 @@ from relaxed_cases import (
     network,
     state,
 )
+from tolerances import TOLERANCE
 from torch import nn
 
 from pde_sym.errors import InputError

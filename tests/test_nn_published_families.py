@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import TOLERANCE
 from pydantic import TypeAdapter
+from tolerances import TOLERANCE
 from torch import Tensor
 
 from pde_sym.config import canonical_json

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from conftest import TOLERANCE
 from relaxed_cases import (
     CONVOLUTIONS,
     GRID,
@@ -15,6 +14,7 @@ from relaxed_cases import (
     relax,
     state,
 )
+from tolerances import TOLERANCE
 from torch import Tensor, nn
 
 from pde_sym.nn import (

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from conftest import TOLERANCE
+from tolerances import TOLERANCE
 from torch import Tensor
 
 from pde_sym.errors import InputError

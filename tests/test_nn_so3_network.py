@@ -6,10 +6,10 @@ import io
 import numpy as np
 import pytest
 import torch
-from conftest import TOLERANCE
 from pydantic import TypeAdapter
 from rigid_bodies import GRID, body, equation, flow, states
 from test_nn_so3 import rotations
+from tolerances import TOLERANCE
 from torch import Tensor, nn
 
 from pde_sym.config import canonical_json

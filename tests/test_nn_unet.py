@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 import torch
-from conftest import TOLERANCE
 from helpers import relative_difference
+from tolerances import TOLERANCE
 from torch import Tensor
 
 from pde_sym.errors import InputError

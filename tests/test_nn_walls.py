@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TOLERANCE
 from helpers import drawn_states, relative_difference
+from tolerances import TOLERANCE
 from torch import Tensor, nn
 
 from experiments.models import families

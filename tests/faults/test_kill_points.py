@@ -189,7 +189,7 @@ def kill_at_random(
     work(folder / "timed")
     duration = time.monotonic() - begin
     kills = round_number = 0
-    while kills < times:
+    while kills < times or round_number < 2:
         round_number += 1
         place = folder / f"{round_number}"
         while kills < times and kill_after(
@@ -200,7 +200,6 @@ def kill_at_random(
             kept(place)
         work(place)
         equal(place)
-    assert round_number > 1
 
 
 @pytest.mark.parametrize(

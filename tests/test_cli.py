@@ -222,6 +222,8 @@ BAD_TRAIN = {
     "--model canonical --group C8": (2, "exact groups of the grid"),
     "--model strict --set model.kernel_size=17": (2, "17 points needs a grid at least"),
     "--model cnn --set model.kernel_size=17": (2, "17 points needs a grid at least"),
+    # Told before a kernel of that size is built, which would not fit into memory.
+    "--model strict --group D8 --set model.kernel_size=1001": (2, "needs a grid at"),
     "--model unet --set model.levels=5": (2, "needs multiples of 32"),
     "--model fno --set model.modes=8": (2, "16 points have modes up to 7"),
     "--model cnn --set model.head=leray": (2, "a vector field 'velocity'"),

@@ -112,14 +112,22 @@ class Family(Frozen):
         Raises
         ------
         InputError
-            When the family has no networks for grids of so many axes, boosts are
-            asked for where there are none, or the head has nothing to conserve.
+            When the family has no networks for grids of so many axes, the kernel is
+            larger than the grid, boosts are asked for where there are none, or the
+            head has nothing to conserve.
         """
         if task.num_axes not in self.axes:
             able = " or ".join(map(str, self.axes))
             raise InputError(
                 f"{self.kind}: its networks are for grids of {able} axes, the data "
                 f"have {task.num_axes}; `pde-sym models` lists what fits"
+            )
+        # Before its bases are built, which may not fit into memory.
+        size, points = getattr(self, "kernel_size", 1), task.resolution
+        if points is not None and size > points:
+            raise InputError(
+                f"{self.kind}: a kernel of {size} points needs a grid at least as "
+                f"large, the data have {points} points; lower model.kernel_size"
             )
         if self.galilei and task.boost is None:
             raise InputError(

@@ -3,8 +3,8 @@
 Exit codes: 0 done; 1 a defect of pde_sym (with a traceback); 2 bad input; 3 the output
 folder is in use or holds something else; 4 damaged or foreign data; 5 a simulation or
 a training left the finite numbers, or a data set is finished without the trajectories
-that did; 6 workers died over a task, or their scheduler is lost; 130 and 143
-interrupted, the work so far is kept.
+that did; 6 workers died over a task, or their scheduler is lost; 130, 138 and 143
+interrupted (SIGINT, for a training SIGUSR1, SIGTERM), the work so far is kept.
 """
 
 import argparse

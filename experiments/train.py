@@ -38,6 +38,8 @@ from pde_sym.progress import progress
 from pde_sym.store import files
 from pde_sym.training import Windows, batch_indices, fit, load_best
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""What asks to stop: a user, a system, and Slurm some time before its limit."""
 TRIAL_UPDATES = 3
 """Of a dry run; the fastest counts."""
 
@@ -291,17 +293,19 @@ def _table(values: dict[str, Any], key: str) -> dict[str, Any]:
 def _stop_signal() -> Iterator[Callable[[], int | None]]:
     """Yield a function that returns the signal that asked to stop, if one did.
 
-    The loop then saves its state; a second Ctrl-C ends it at once.
+    The loop then saves its state. A second Ctrl-C ends it at once; a second SIGTERM
+    does not, for schedulers send theirs to a whole group, and launchers pass it on.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
-    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {s: signal.getsignal(s) for s in STOP_SIGNALS}
 
     def note(number: int, _frame: FrameType | None) -> None:
         received.append(number)
-        signal.signal(number, before[signal.Signals(number)])
+        if number == signal.SIGINT:
+            signal.signal(number, before[signal.SIGINT])
 
     for number in before:
         signal.signal(number, note)

@@ -6,6 +6,7 @@ number are the whole state of a run.
 """
 
 import json
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,10 @@ from pde_sym.objective import TrainConfig, objective
 from pde_sym.simulate import rollout
 from pde_sym.store import files
 
+LOG = logging.getLogger("pde_sym")
 KEPT_CHECKPOINTS = 2
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+"""What AdamW keeps of a parameter."""
 LOG_EVERY = 20
 """Updates between the logged losses."""
 
@@ -201,6 +205,7 @@ def load_best(surrogate: Surrogate, folder: Path) -> dict[str, Any]:
     if checkpoint is None:
         reason = faults[0] if faults else "the run has no checkpoint yet"
         raise DataError(f"{folder}: {reason}")
+    _warn(faults, f"the best weights of update {checkpoint.state.get('update')} serve")
     _load_model(surrogate, checkpoint, folder)
     return checkpoint.state
 
@@ -239,25 +244,50 @@ def _resume(
     """Load the last checkpoint; return its update and the best error so far."""
     for part in ("checkpoints", "best"):
         files.remove_folders(folder.joinpath(part).glob(f"{files.TEMPORARY}*"))
-    checkpoint, _ = latest_checkpoint(folder / "checkpoints")
+    checkpoint, faults = latest_checkpoint(folder / "checkpoints")
     if checkpoint is None:
+        _warn(faults, "training begins again")
         _truncate_log(folder, -1)
         files.remove_folders(folder.joinpath("best").glob("step-*"))
         return 0, math.inf
-    _load_model(surrogate, checkpoint, folder)
-    for name, parameter in surrogate.named_parameters():
-        moments = {
-            key.split(".", 2)[1]: value.clone()
-            for key, value in checkpoint.tensors.items()
-            if key.startswith("optimiser.") and key.split(".", 2)[2] == name
-        }
-        if moments:
-            optimiser.state[parameter] = moments
-    update = int(checkpoint.state["update"])
+    update, best = _restore(surrogate, optimiser, checkpoint, folder)
+    _warn(faults, f"training goes on from update {update}")
     # What a killed run wrote after this checkpoint will be written again.
     _truncate_log(folder, update)
-    best = checkpoint.state["best"]
-    return update, math.inf if best is None else float.fromhex(best)
+    return update, best
+
+
+def _warn(faults: Sequence[str], consequence: str) -> None:
+    for fault in faults:
+        LOG.warning("%s; %s", fault, consequence)
+
+
+def _restore(
+    surrogate: Surrogate,
+    optimiser: torch.optim.AdamW,
+    checkpoint: Checkpoint,
+    folder: Path,
+) -> tuple[int, float]:
+    """Put the state of a run back; return its update and the best error so far."""
+    _load_model(surrogate, checkpoint, folder)
+    moments: dict[str, dict[str, Tensor]] = {}
+    for key, value in checkpoint.tensors.items():
+        if key.startswith("optimiser."):
+            _, kind, name = key.split(".", 2)
+            moments.setdefault(name, {})[kind] = value.clone()
+    for name, parameter in surrogate.named_parameters():
+        if name in moments:
+            found = {kind: value.shape for kind, value in moments[name].items()}
+            if found != dict(zip(MOMENTS, ((), *[parameter.shape] * 2), strict=True)):
+                raise DataError(f"{folder}: the checkpoint lacks moments of {name}")
+            optimiser.state[parameter] = moments[name]
+    try:
+        update, best = checkpoint.state["update"], checkpoint.state["best"]
+        return int(update), math.inf if best is None else float.fromhex(best)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{folder}: the checkpoint lacks its update or its best error"
+        ) from error
 
 
 def _load_model(surrogate: Surrogate, checkpoint: Checkpoint, folder: Path) -> None:

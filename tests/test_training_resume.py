@@ -13,7 +13,14 @@ from pde_sym import training
 from pde_sym.checkpoint import load_checkpoint
 from pde_sym.errors import DataError, OutputError
 from pde_sym.fields import Field, FieldSpec
-from pde_sym.nn import CNNConfig, ModulatedConfig, Normalisation, Surrogate, Task
+from pde_sym.nn import (
+    CNNConfig,
+    IsotypicConfig,
+    ModulatedConfig,
+    Normalisation,
+    Surrogate,
+    Task,
+)
 from pde_sym.objective import TrainConfig
 from pde_sym.store import files
 from pde_sym.training import Rollouts, fit, load_best, read_log
@@ -23,7 +30,7 @@ FREE = CNNConfig(width=4, depth=2, kernel_size=3)
 RELAXED = ModulatedConfig(
     group="C4", width=1, depth=2, kernel_size=3, position_modes=1, position_banks=1
 )
-Model = CNNConfig | ModulatedConfig
+Model = CNNConfig | IsotypicConfig | ModulatedConfig
 CONFIG = TrainConfig(
     updates=45, batch_size=2, unroll=1, evaluate_every=10, horizon=1, penalty=1e-3
 )

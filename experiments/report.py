@@ -5,11 +5,9 @@ The page states what was measured; what follows from it is left to the reader.
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-
-import numpy as np
 
 from experiments import page
 from experiments.animation import animate
@@ -21,9 +19,10 @@ from experiments.figures import (
     error_curve,
     spectrum_chart,
 )
-from experiments.page import Cell, Picture
+from experiments.page import Picture
 from experiments.phase_page import report_sweep
 from experiments.plot import read_rollouts
+from experiments.results import STEPS, Result, mean_defect, result
 from experiments.series import (
     Series,
     find_runs,
@@ -37,10 +36,6 @@ from experiments.sweep_table import TABLE_FILE
 from pde_sym.errors import InputError
 from pde_sym.store import files
 from pde_sym.systems import SYSTEMS, BreakingTerm
-
-STEPS = 10
-"""Steps of the rollout error in the table, fewer when the rollouts are shorter."""
-
 
 ROLLOUT_CAPTIONS = {
     2: "Truth, prediction and prediction − truth. One colour scale for all states, one "
@@ -58,45 +53,6 @@ MOTIONS = {
 }
 """What may survive, by the number of axes."""
 BOX_MOTIONS = "Of D4, the turns and flips of the box with walls"
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A number per seed: its mean and its range."""
-
-    mean: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, series: Series, measure: Callable[[Evaluation], float]) -> "Spread":
-        values = series.values(measure)
-        return cls(float(values.mean()), float(values.min()), float(values.max()))
-
-    def cell(self, form: str) -> Cell:
-        if self.low == self.high:
-            return Cell(format(self.mean, form))
-        return Cell(format(self.mean, form), f"{self.low:{form}} to {self.high:{form}}")
-
-
-@dataclass(frozen=True)
-class Result:
-    """One row of the table of results; `None` where nothing is broken."""
-
-    label: str
-    model: str
-    group: str | None
-    parameters: int
-    updates: int
-    seeds: int
-    one_step_vrmse: Spread
-    steps_vrmse: Spread
-    last_vrmse: Spread
-    drift: Spread
-    model_defect: Spread | None
-    solver_defect: float | None
-    defect_ratio: Spread | None
-    certificate: Spread | None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -138,45 +94,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(out)
     return 0
-
-
-def result(series: Series) -> Result:
-    """Return the row of one model."""
-    first = series.first
-    step = min(STEPS, len(first.vrmse))
-    solver = mean_defect(first, "solver")
-    ratio = None
-    if solver:
-        ratio = Spread.of(series, lambda e: (mean_defect(e, "model") or 0.0) / solver)
-    return Result(
-        label=series.label,
-        model=first.model,
-        group=first.group,
-        parameters=first.parameters,
-        updates=first.updates,
-        seeds=len(series.evaluations),
-        one_step_vrmse=Spread.of(series, lambda e: e.one_step_vrmse),
-        steps_vrmse=Spread.of(series, lambda e: e.vrmse[step - 1]),
-        last_vrmse=Spread.of(series, lambda e: e.vrmse[-1]),
-        drift=Spread.of(series, lambda e: e.invariants[0].model_drift[-1]),
-        model_defect=None
-        if solver is None
-        else Spread.of(series, lambda e: mean_defect(e, "model") or 0.0),
-        solver_defect=solver,
-        defect_ratio=ratio,
-        certificate=None
-        if any(mean_defect(e, "certificate") is None for e in series.evaluations)
-        else Spread.of(series, lambda e: mean_defect(e, "certificate") or 0.0),
-    )
-
-
-def mean_defect(evaluation: Evaluation, which: str) -> float | None:
-    """Return the mean over the broken elements; None when there are none, or no such.
-
-    `which` is the ``solver``, the ``model`` or its ``certificate``.
-    """
-    values = [getattr(d, which) for d in evaluation.defects if not d.survives]
-    return float(np.mean(values)) if values and None not in values else None
 
 
 # Figures ----------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typed_fields import pseudoscalar, vector
 
 import pde_sym.nn
 from pde_sym.fields import Field, FieldSpec, Rank
@@ -77,11 +78,9 @@ from pde_sym.nn.unet import UNet
 from pde_sym.nn.walls import Unfolded
 
 SCALAR = FieldSpec.of(Field(name="u"))
-VECTOR = FieldSpec.of(Field(name="v", rank=Rank.VECTOR, components=2))
-PSEUDOSCALAR = FieldSpec.of(Field(name="w", rank=Rank.PSEUDOSCALAR))
-FLOW = FieldSpec.of(
-    Field(name="velocity", rank=Rank.VECTOR, components=2), Field(name="tracer")
-)
+VECTOR = FieldSpec.of(vector("v"))
+PSEUDOSCALAR = FieldSpec.of(pseudoscalar("w"))
+FLOW = FieldSpec.of(vector("velocity"), Field(name="tracer"))
 BODY = FieldSpec.of(
     Field(name="momentum", rank=Rank.VECTOR, components=3), Field(name="height")
 )

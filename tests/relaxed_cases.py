@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typed_fields import MIXED
 
-from pde_sym.fields import Field, FieldSpec, Rank
+from pde_sym.fields import FieldSpec
 from pde_sym.grid import PeriodicGrid
 from pde_sym.nn import Task, field_type, gspace, relaxed_layers
 from pde_sym.nn.canonical import Canonical, GroupAverage
@@ -21,11 +22,7 @@ from pde_sym.nn.residual_pathway import ResidualPathwayConv2d
 from pde_sym.symmetry import GroupElement, act
 
 GRID = PeriodicGrid.square(9)
-SPEC = FieldSpec.of(
-    Field(name="u"),
-    Field(name="v", rank=Rank.VECTOR, components=2),
-    Field(name="w", rank=Rank.PSEUDOSCALAR),
-)
+SPEC = MIXED
 ON_GRID = {"C4": "C4", "C8": "C4", "D4": "D4", "D8": "D4"}
 """Group of a network -> the part of it that the grid has."""
 ALL_ON_GRID = {**ON_GRID, "SO2": "C4", "O2": "D4"}

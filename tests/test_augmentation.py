@@ -11,6 +11,7 @@ import pytest
 import torch
 from tolerances import TOLERANCE
 from torch import Tensor, nn
+from typed_fields import pseudoscalar, vector
 
 from experiments import train
 from pde_sym.augmentation import (
@@ -31,9 +32,9 @@ from pde_sym.objective import TrainConfig, window_loss
 from pde_sym.symmetry import act
 from pde_sym.training import Rollouts, fit, read_log
 
-VECTOR = Field(name="velocity", rank=Rank.VECTOR, components=2)
+VECTOR = vector("velocity")
 STATE = FieldSpec.of(VECTOR, Field(name="tracer"))
-GIVEN = FieldSpec.of(Field(name="topography", rank=Rank.PSEUDOSCALAR))
+GIVEN = FieldSpec.of(pseudoscalar("topography"))
 TASK = Task(state=STATE, given=GIVEN)
 SCALAR = Task(state=FieldSpec.of(Field(name="u")))
 LINE = Task(state=SCALAR.state, num_axes=1)

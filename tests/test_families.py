@@ -13,6 +13,7 @@ from helpers import relative_defect
 from pydantic import TypeAdapter
 from tolerances import TOLERANCE
 from torch import Tensor, nn
+from typed_fields import FLOW, vector
 
 from experiments.models import families
 from pde_sym.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -33,11 +34,7 @@ from pde_sym.nn import (
 
 POINTS = 12
 STATES = {
-    2: FieldSpec.of(
-        Field(name="velocity", rank=Rank.VECTOR, components=2),
-        Field(name="vorticity", rank=Rank.PSEUDOSCALAR),
-        Field(name="tracer"),
-    ),
+    2: FLOW,
     1: FieldSpec.of(Field(name="u")),
     0: FieldSpec.of(
         Field(name="momentum", rank=Rank.VECTOR, components=3),
@@ -45,7 +42,7 @@ STATES = {
     ),
 }
 GIVEN = {
-    2: FieldSpec.of(Field(name="wind", rank=Rank.VECTOR, components=2)),
+    2: FieldSpec.of(vector("wind")),
     1: FieldSpec.of(Field(name="depth")),
 }
 FREE_OF_SHIFTS: set[str] = set()

@@ -5,9 +5,10 @@ import torch
 from helpers import relative_difference
 from tolerances import TOLERANCE
 from torch import Tensor, nn
+from typed_fields import MIXED
 
 from pde_sym.errors import InputError
-from pde_sym.fields import Field, FieldSpec, Rank
+from pde_sym.fields import Field, FieldSpec
 from pde_sym.grid import PeriodicGrid
 from pde_sym.nn import (
     EquivariantHead,
@@ -32,11 +33,7 @@ from pde_sym.symmetry import GroupElement, act, point_group
 
 EXACT = TOLERANCE[torch.float64]
 GRID = PeriodicGrid.square(7)
-SPEC = FieldSpec.of(
-    Field(name="u"),
-    Field(name="v", rank=Rank.VECTOR, components=2),
-    Field(name="w", rank=Rank.PSEUDOSCALAR),
-)
+SPEC = MIXED
 SHIFT = GroupElement(shift=(2 / 7, 3 / 7))
 ELEMENTS = [*point_group("D4"), SHIFT]
 RELAXATIONS = [Modulated(position_modes=1), Isotypic(position_modes=1)]

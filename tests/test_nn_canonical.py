@@ -14,8 +14,9 @@ from relaxed_cases import (
 )
 from tolerances import TOLERANCE
 from torch import Tensor, nn
+from typed_fields import pseudoscalar, vector
 
-from pde_sym.fields import Field, FieldSpec, Rank
+from pde_sym.fields import Field, FieldSpec
 from pde_sym.grid import PeriodicGrid
 from pde_sym.nn.canonical import Canonical, GroupAverage, phases, shift
 from pde_sym.symmetry import GroupElement, act, fourier_shift, point_group
@@ -77,9 +78,9 @@ def test_the_average_is_the_formula() -> None:
 
 def test_fields_before_and_after_may_differ() -> None:
     """A vector and a scalar in, a pseudoscalar out."""
-    before = FieldSpec.of(Field(name="v", rank=Rank.VECTOR, components=2),
+    before = FieldSpec.of(vector("v"),
                           Field(name="u"))  # fmt: skip
-    after = FieldSpec.of(Field(name="w", rank=Rank.PSEUDOSCALAR))
+    after = FieldSpec.of(pseudoscalar("w"))
     conv = nn.Conv2d(3, 1, 3, padding=1, padding_mode="circular")
     grid, x = PeriodicGrid.square(9), torch.randn(2, 3, 9, 9, dtype=torch.float64)
     for kind in (GroupAverage, Canonical):

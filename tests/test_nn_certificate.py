@@ -9,9 +9,10 @@ from relaxed_cases import CONVOLUTIONS, SHIFT, defect, state
 from relaxed_cases import network as published
 from torch import nn
 from torch.nn.functional import gelu
+from typed_fields import vector
 
 from pde_sym.errors import InputError
-from pde_sym.fields import Field, FieldSpec, Rank
+from pde_sym.fields import Field, FieldSpec
 from pde_sym.grid import PeriodicGrid
 from pde_sym.groups import GroupElement
 from pde_sym.nn import (
@@ -40,7 +41,7 @@ from pde_sym.nn.certificate import (
 from pde_sym.nn.heads import Head
 from pde_sym.symmetry import act, point_group
 
-SPEC = FieldSpec.of(Field(name="u"), Field(name="v", rank=Rank.VECTOR, components=2))
+SPEC = FieldSpec.of(Field(name="u"), vector("v"))
 GRID = PeriodicGrid.square(8)
 
 
@@ -130,7 +131,7 @@ def test_it_bounds_the_defect_of_every_convolution(name: str) -> None:
 @pytest.mark.parametrize("head", ["mean", "leray"])
 def test_steps_are_bounded_in_the_scales_of_their_fields(head: Head) -> None:
     """Given fields move along; a part that keeps mean or divergence adds nothing."""
-    velocity, depth = Field(name="velocity", rank=Rank.VECTOR, components=2), "depth"
+    velocity, depth = vector("velocity"), "depth"
     told = FieldSpec.of(Field(name=depth))
     task = Task(state=FieldSpec.of(velocity, Field(name="u")), given=told)
     scales = [("velocity", 0.0, 2.0, 0.1), ("u", 1.0, 3.0, 5.0), (depth, 2.0, 1.0, 1.0)]

@@ -5,20 +5,16 @@ import torch
 from helpers import relative_difference
 from tolerances import TOLERANCE
 from torch import Tensor, nn
+from typed_fields import MIXED
 
 from pde_sym.errors import InputError
-from pde_sym.fields import Field, FieldSpec, Rank
 from pde_sym.grid import PeriodicGrid
 from pde_sym.nn import Coarsen, Refine
 from pde_sym.nn.coarsen import Resampling
 from pde_sym.symmetry import GroupElement, act, point_group
 
 EXACT = TOLERANCE[torch.float64]
-SPEC = FieldSpec.of(
-    Field(name="u"),
-    Field(name="v", rank=Rank.VECTOR, components=2),
-    Field(name="w", rank=Rank.PSEUDOSCALAR),
-)
+SPEC = MIXED
 KINDS: tuple[Resampling, ...] = ("spectral", "local")
 TURNS = list(point_group("D4"))
 

@@ -4,9 +4,10 @@ import pytest
 import torch
 from tolerances import TOLERANCE
 from torch import Tensor, nn
+from typed_fields import MIXED, vector
 
 from pde_sym.errors import InputError
-from pde_sym.fields import Field, FieldSpec, Rank
+from pde_sym.fields import Field, FieldSpec
 from pde_sym.grid import PeriodicGrid
 from pde_sym.nn import (
     Isotypic,
@@ -23,12 +24,7 @@ from pde_sym.nn.terms import FibreTerm
 from pde_sym.symmetry import GroupElement, act, point_group
 
 GRID = PeriodicGrid.square(9)
-SPEC = FieldSpec.of(
-    Field(name="u"),
-    Field(name="v", rank=Rank.VECTOR, components=2),
-    Field(name="w", rank=Rank.PSEUDOSCALAR),
-    Field(name="q", rank=Rank.VECTOR, components=2),
-)
+SPEC = MIXED + FieldSpec.of(vector("q"))
 ON_GRID = {"C1": "C1", "C2": "C2", "C4": "C4", "D1": "D1", "D2": "D2", "D4": "D4",
            "C8": "C4", "D8": "D4", "C3": "C1", "D3": "D1", "C6": "C2",
            "SO2": "C4", "O2": "D4"}  # fmt: skip
@@ -113,7 +109,7 @@ class _Swapped(nn.Module):
 
 
 def test_swapped_components_pass_turns_and_fail_flips() -> None:
-    spec = FieldSpec.of(Field(name="v", rank=Rank.VECTOR, components=2),
+    spec = FieldSpec.of(vector("v"),
                         Field(name="u"))  # fmt: skip
     fields = field_type(spec, gspace("D4"))
     net = _Swapped(SteerableConv2d(fields, fields, 3).double())

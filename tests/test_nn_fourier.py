@@ -9,9 +9,10 @@ import torch
 from helpers import relative_defect, relative_difference
 from tolerances import TOLERANCE
 from torch import Tensor, nn
+from typed_fields import FLOW, TENSOR
 
 from pde_sym.errors import InputError
-from pde_sym.fields import Field, FieldSpec, Rank
+from pde_sym.fields import Field, FieldSpec
 from pde_sym.grid import PeriodicGrid
 from pde_sym.groups import GroupElement, point_group
 from pde_sym.nn import FNOConfig, GFNOConfig, Task, element_matrix, gspace
@@ -20,12 +21,7 @@ from pde_sym.nn.gfno import GroupSpectralConv
 
 EXACT = TOLERANCE[torch.float64]
 SCALAR = FieldSpec.of(Field(name="u"))
-STATE = FieldSpec.of(
-    Field(name="velocity", rank=Rank.VECTOR, components=2),
-    Field(name="vorticity", rank=Rank.PSEUDOSCALAR),
-    Field(name="tracer"),
-    Field(name="stress", rank=Rank.TENSOR, components=4),
-)
+STATE = FLOW + TENSOR
 GROUPS = ["C1", "C2", "C4", "D1", "D2", "D4"]
 D4 = point_group("D4")
 

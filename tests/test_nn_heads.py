@@ -7,10 +7,11 @@ import torch
 from helpers import relative_defect, relative_difference
 from tolerances import TOLERANCE
 from torch import Tensor, nn
+from typed_fields import pseudoscalar, vector
 
 from pde_sym.config import canonical_json
 from pde_sym.errors import InputError
-from pde_sym.fields import Field, FieldSpec, Rank
+from pde_sym.fields import Field, FieldSpec
 from pde_sym.grid import PeriodicGrid
 from pde_sym.nn import (
     CNNConfig,
@@ -41,10 +42,10 @@ from pde_sym.symmetry import GroupElement, fourier_shift, point_group
 
 EXACT = TOLERANCE[torch.float64]
 GRID = PeriodicGrid.square(12)
-VELOCITY = FieldSpec.of(Field(name="velocity", rank=Rank.VECTOR, components=2))
+VELOCITY = FieldSpec.of(vector("velocity"))
 FLOW = FieldSpec.of(Field(name="smoke"), *VELOCITY, Field(name="heat"))
-PSI = FieldSpec.of(Field(name="psi", rank=Rank.PSEUDOSCALAR))
-GIVEN = FieldSpec.of(Field(name="topography", rank=Rank.PSEUDOSCALAR))
+PSI = FieldSpec.of(pseudoscalar("psi"))
+GIVEN = FieldSpec.of(pseudoscalar("topography"))
 ELEMENTS = [
     *point_group("D4"),
     GroupElement(shift=(0.25, 0.5)),

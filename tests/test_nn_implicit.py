@@ -8,8 +8,9 @@ import torch
 from relaxed_cases import GRID, ON_GRID, SHIFT, SPEC, defect, lifted, state
 from tolerances import TOLERANCE
 from torch import Tensor, nn
+from typed_fields import pseudoscalar, vector
 
-from pde_sym.fields import Field, FieldSpec, Rank
+from pde_sym.fields import FieldSpec
 from pde_sym.nn import element_matrix, field_type, gspace, regular_type, relaxed_layers
 from pde_sym.nn._escnn import GSpace
 from pde_sym.nn.implicit import ImplicitSteerableConv2d
@@ -19,8 +20,8 @@ from pde_sym.symmetry import GroupElement, act, point_group
 
 EXACT = TOLERANCE[torch.float64]
 WIND = FieldSpec.of(
-    Field(name="wind", rank=Rank.VECTOR, components=2),
-    Field(name="spin", rank=Rank.PSEUDOSCALAR),
+    vector("wind"),
+    pseudoscalar("spin"),
 )
 
 

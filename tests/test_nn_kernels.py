@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from typed_fields import pseudoscalar, tensor, vector
 
 from pde_sym.errors import InputError
 from pde_sym.fields import Field, FieldSpec, Rank
@@ -18,10 +19,10 @@ from pde_sym.symmetry import GroupElement, point_group
 Array = NDArray[np.float64]
 EXACT_GROUPS = ("C1", "C2", "C4", "D1", "D2", "D4")
 FIELDS = FieldSpec.of(
-    Field(name="v", rank=Rank.VECTOR, components=2),
-    Field(name="w", rank=Rank.PSEUDOSCALAR),
+    vector("v"),
+    pseudoscalar("w"),
     Field(name="u"),
-    Field(name="t", rank=Rank.TENSOR, components=4),
+    tensor("t"),
 )
 
 

@@ -292,7 +292,7 @@ def test_bad_input_is_refused_in_one_line() -> None:
     for wrong in (torch.randn(1, 1, 8), torch.randn(2, 8), torch.randn(1, 2, 8, 8)):
         with pytest.raises(InputError, match=r"expected input \(batch, 2, x\)"):
             layer(wrong)
-    with pytest.raises(InputError, match="line at least as long, got 4"):
+    with pytest.raises(InputError, match=r"grid at least as large, got \(4,\)"):
         layer(torch.randn(1, 2, 4))
     with pytest.raises(InputError, match="group D4: a line has no turns"):
         StrictConfig(group="D4").build(INTACT)

@@ -7,10 +7,11 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from tolerances import TOLERANCE
 from torch import Tensor, nn
+from typed_fields import FLOW, pseudoscalar, vector
 
 from pde_sym.config import canonical_json
 from pde_sym.errors import InputError
-from pde_sym.fields import Field, FieldSpec, Rank
+from pde_sym.fields import Field, FieldSpec
 from pde_sym.grid import PeriodicGrid
 from pde_sym.nn import (
     CNNConfig,
@@ -29,12 +30,8 @@ from pde_sym.nn import (
 from pde_sym.symmetry import GroupElement, act, point_group
 
 GRID = PeriodicGrid.square(10)
-STATE = FieldSpec.of(
-    Field(name="velocity", rank=Rank.VECTOR, components=2),
-    Field(name="vorticity", rank=Rank.PSEUDOSCALAR),
-    Field(name="tracer"),
-)
-GIVEN = FieldSpec.of(Field(name="topography", rank=Rank.PSEUDOSCALAR))
+STATE = FLOW
+GIVEN = FieldSpec.of(pseudoscalar("topography"))
 TASK = Task(state=STATE)
 JOINT = Task(state=STATE, given=GIVEN)
 SHIFT = GroupElement(shift=(0.3, 0.7))
@@ -259,7 +256,7 @@ def test_bad_input_says_what_is_allowed() -> None:
     with pytest.raises(ValidationError, match="kind"):
         TypeAdapter(ModelConfig).validate_python({"kind": "transformer"})
     tilted = Normalisation(fields=(FieldScale(name="v", mean=1.0),))
-    spec = FieldSpec.of(Field(name="v", rank=Rank.VECTOR, components=2))
+    spec = FieldSpec.of(vector("v"))
     with pytest.raises(InputError, match="vector needs mean 0"):
         Surrogate(nn.Identity(), Task(state=spec), tilted)
     with pytest.raises(InputError, match="lacks field 'velocity'"):

@@ -6,10 +6,11 @@ from helpers import relative_defect
 from pydantic import TypeAdapter
 from tolerances import TOLERANCE
 from torch import Tensor, nn
+from typed_fields import FLOW, pseudoscalar
 
 from pde_sym.config import canonical_json
 from pde_sym.errors import InputError
-from pde_sym.fields import Field, FieldSpec, Rank
+from pde_sym.fields import Field, FieldSpec
 from pde_sym.grid import PeriodicGrid
 from pde_sym.nn import (
     Coarsen,
@@ -33,12 +34,8 @@ from pde_sym.symmetry import GroupElement, point_group
 
 EXACT = TOLERANCE[torch.float64]
 GRID = PeriodicGrid.square(16)
-STATE = FieldSpec.of(
-    Field(name="velocity", rank=Rank.VECTOR, components=2),
-    Field(name="vorticity", rank=Rank.PSEUDOSCALAR),
-    Field(name="tracer"),
-)
-GIVEN = FieldSpec.of(Field(name="topography", rank=Rank.PSEUDOSCALAR))
+STATE = FLOW
+GIVEN = FieldSpec.of(pseudoscalar("topography"))
 TASK = Task(state=STATE)
 COARSE = GroupElement(shift=(0.25, 0.75))
 ELEMENTS = [*point_group("D4"), COARSE, GroupElement(1, True, (0.5, 0.25))]

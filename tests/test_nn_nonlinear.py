@@ -9,9 +9,9 @@ import torch
 from helpers import relative_difference
 from tolerances import TOLERANCE
 from torch import Tensor, nn
+from typed_fields import MIXED, TENSOR
 
 from pde_sym.errors import InputError
-from pde_sym.fields import Field, FieldSpec, Rank
 from pde_sym.nn import (
     FieldNorm,
     FourierPointwise,
@@ -26,12 +26,7 @@ from pde_sym.nn._escnn import FieldType
 from pde_sym.nn.nonlinear import hidden_type, pointwise
 
 EXACT = TOLERANCE[torch.float64]
-MIXED = FieldSpec.of(
-    Field(name="u"),
-    Field(name="v", rank=Rank.VECTOR, components=2),
-    Field(name="w", rank=Rank.PSEUDOSCALAR),
-    Field(name="t", rank=Rank.TENSOR, components=4),
-)
+EVERY = MIXED + TENSOR
 SPACES = ("SO2", "O2", "C1", "C4", "D1", "D4", "C8", "D8")
 RANDOM_ANGLES = (0.1, 1.0, 2.7)
 
@@ -44,7 +39,7 @@ def mixed(name: str) -> FieldType:
         one, *others = group.irreps()
         whole = group.bl_regular_representation(2)
         return FieldType(space, [others[-1], one, whole, *others, one, whole])
-    return field_type(MIXED, space) + regular_type(space, 2) + field_type(MIXED, space)
+    return field_type(EVERY, space) + regular_type(space, 2) + field_type(EVERY, space)
 
 
 def elements(fields: FieldType, angles: tuple[float, ...] = RANDOM_ANGLES) -> list:
@@ -103,7 +98,7 @@ def test_a_function_of_each_channel_is_not() -> None:
 
 def test_the_gate_multiplies_whole_fields() -> None:
     """``c -> sigmoid(s) c`` and a function of what is invariant."""
-    layer = Gated(field_type(MIXED, gspace("C4")), torch.tanh)
+    layer = Gated(field_type(EVERY, gspace("C4")), torch.tanh)
     # C4 leaves the pseudoscalar as it is: gates for the vector and the tensor.
     assert layer.in_type.size == 8 + 2
     x = torch.randn(1, 10, 3, 3)
@@ -114,7 +109,7 @@ def test_the_gate_multiplies_whole_fields() -> None:
 
 
 def test_the_norm_nonlinearity_is_the_documented_one() -> None:
-    layer = NormNonlinearity(field_type(MIXED, gspace("D4")), torch.tanh)
+    layer = NormNonlinearity(field_type(EVERY, gspace("D4")), torch.tanh)
     with torch.no_grad():
         layer.bias.copy_(torch.tensor([0.5, -0.1, -20.0]))
         x = torch.randn(1, 8, 3, 3)
@@ -213,7 +208,7 @@ def test_quarter_turns_need_multiples_of_four() -> None:
 
 
 def test_normalised_fields_have_unit_size_and_keep_their_mean_direction() -> None:
-    fields = field_type(MIXED, gspace("D4")) + regular_type(gspace("D4"), 1)
+    fields = field_type(EVERY, gspace("D4")) + regular_type(gspace("D4"), 1)
     layer = FieldNorm(fields, eps=0.0).double()
     size = torch.rand(fields.size, dtype=torch.float64)[:, None, None] + 0.5
     x = 3 + size * torch.randn(2, fields.size, 8, 8, dtype=torch.float64)

@@ -17,7 +17,7 @@ from tolerances import TOLERANCE
 from torch import nn
 
 from pde_sym.errors import InputError
-from pde_sym.fields import Field, FieldSpec, Rank
+from pde_sym.fields import FieldSpec
 from pde_sym.nn import field_type, gspace, regular_type, relaxed_layers
 from pde_sym.nn.canonical import Canonical, GroupAverage
 from pde_sym.nn.implicit import ImplicitSteerableConv2d
@@ -105,10 +105,9 @@ def test_bad_input_says_what_is_allowed(name: str) -> None:
 def test_bad_settings_say_what_is_allowed() -> None:
     space = gspace("D4")
     hidden, fields = regular_type(space, 1), field_type(SPEC, space)
-    odd = FieldSpec.of(Field(name="w", rank=Rank.PSEUDOSCALAR))
-    scalar, pseudoscalar = field_type(FieldSpec.of(SPEC.fields[0]), space), odd
+    even, odd = (FieldSpec.of(SPEC.fields[i]) for i in (0, 2))
     with pytest.raises(InputError, match="use a larger kernel"):
-        ResidualPathwayConv2d(scalar, field_type(pseudoscalar, space), 3)
+        ResidualPathwayConv2d(field_type(even, space), field_type(odd, space), 3)
     with pytest.raises(InputError, match="free_start >= 0 and priors > 0"):
         ResidualPathwayConv2d(hidden, hidden, 3, free_start=-1)
     with pytest.raises(InputError, match="priors > 0"):

@@ -5,10 +5,11 @@ import torch
 from pydantic import TypeAdapter
 from tolerances import TOLERANCE
 from torch import Tensor
+from typed_fields import FLOW, vector
 
 from pde_sym.config import canonical_json
 from pde_sym.errors import InputError
-from pde_sym.fields import Field, FieldSpec, Rank
+from pde_sym.fields import Field, FieldSpec
 from pde_sym.grid import PeriodicGrid
 from pde_sym.nn import (
     ModelConfig,
@@ -36,14 +37,8 @@ from pde_sym.training import make_optimiser
 
 EXACT = TOLERANCE[torch.float64]
 GRID = PeriodicGrid.square(10)
-STATE = FieldSpec.of(
-    Field(name="velocity", rank=Rank.VECTOR, components=2),
-    Field(name="vorticity", rank=Rank.PSEUDOSCALAR),
-    Field(name="tracer"),
-)
-GIVEN = FieldSpec.of(
-    Field(name="wind", rank=Rank.VECTOR, components=2), Field(name="height")
-)
+STATE = FLOW
+GIVEN = FieldSpec.of(vector("wind"), Field(name="height"))
 TASK, JOINT = Task(state=STATE), Task(state=STATE, given=GIVEN)
 BREAKING = Task(state=STATE, breaks_translation=True)
 SHIFT = GroupElement(shift=(0.3, 0.7))

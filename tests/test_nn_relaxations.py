@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from typed_fields import MIXED
 
 from pde_sym.errors import InputError
-from pde_sym.fields import Field, FieldSpec, Rank
+from pde_sym.fields import FieldSpec
 from pde_sym.grid import PeriodicGrid
 from pde_sym.nn import (
     Constrained,
@@ -32,11 +33,7 @@ from pde_sym.nn.kernel_space import COMPLEMENT, available_parts
 from pde_sym.symmetry import GroupElement, act, point_group
 
 GRID = PeriodicGrid.square(8)
-SPEC = FieldSpec.of(
-    Field(name="u"),
-    Field(name="v", rank=Rank.VECTOR, components=2),
-    Field(name="w", rank=Rank.PSEUDOSCALAR),
-)
+SPEC = MIXED
 GROUPS = {"C4": "C4", "C8": "C4", "D4": "D4", "D8": "D4", "SO2": "C4", "O2": "D4"}
 """Group -> what of it the grid has."""
 KEPT = [

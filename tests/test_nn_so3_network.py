@@ -11,6 +11,7 @@ from rigid_bodies import GRID, body, equation, flow, states
 from test_nn_so3 import rotations
 from tolerances import TOLERANCE
 from torch import Tensor, nn
+from typed_fields import vector
 
 from pde_sym.config import canonical_json
 from pde_sym.errors import InputError
@@ -334,7 +335,7 @@ def test_bad_input_says_what_is_allowed() -> None:
         SO3IsotypicConfig.parse({"parts": ["l7"]}, where="model")
     with pytest.raises(InputError, match=r"'attitude': expected some of angular_mom"):
         SO3Config(rotated=("attitude",)).build(task)
-    flat = FieldSpec.of(Field(name="v", rank=Rank.VECTOR, components=2))
+    flat = FieldSpec.of(vector("v"))
     with pytest.raises(InputError, match=r"vector of 3 components, got 2"):
         SO3Config().build(Task(state=flat, num_axes=0))
     with pytest.raises(InputError, match=r"expected \(batch, 3, \*points\)"):

@@ -7,10 +7,11 @@ import torch
 from helpers import drawn_states, relative_difference
 from tolerances import TOLERANCE
 from torch import Tensor, nn
+from typed_fields import pseudoscalar, tensor, vector
 
 from experiments.models import families
 from pde_sym.errors import InputError
-from pde_sym.fields import Field, FieldSpec, Rank
+from pde_sym.fields import Field, FieldSpec
 from pde_sym.grid import WalledGrid
 from pde_sym.nn import (
     CNNConfig,
@@ -38,7 +39,7 @@ from pde_sym.systems.plume_initial import Puffs
 
 EXACT = TOLERANCE[torch.float64]
 STATE = Plume.fields
-LIFT = FieldSpec.of(Field(name="lift", rank=Rank.VECTOR, components=2))
+LIFT = FieldSpec.of(vector("lift"))
 GRID = WalledGrid.square(12)
 PLANE = [family for family in families() if 2 in family.axes]
 D4 = point_group("D4").elements[1:]
@@ -107,9 +108,9 @@ def test_images_are_those_of_the_solver(walls: Walls) -> None:
 
 def test_pseudoscalars_and_tensors_are_as_any_flip_leaves_them() -> None:
     spec = FieldSpec.of(
-        Field(name="w", rank=Rank.PSEUDOSCALAR),
-        Field(name="t", rank=Rank.TENSOR, components=4),
-        Field(name="v", rank=Rank.VECTOR, components=2),
+        pseudoscalar("w"),
+        tensor("t"),
+        vector("v"),
     )
     signs = image_signs(spec, "slip")
     ones = torch.ones(1, spec.num_channels, 3, 3, dtype=torch.float64)

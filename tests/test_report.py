@@ -20,7 +20,8 @@ from evaluations import (
 from PIL import Image
 
 from experiments.__main__ import main
-from experiments.report import captions, result, write_page
+from experiments.report import captions, write_page
+from experiments.results import result
 from experiments.series import group_by_seed
 from pde_sym.errors import DataError
 

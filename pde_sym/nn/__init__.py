@@ -7,7 +7,7 @@ A `Task` says which fields a network reads and predicts, a configuration of the 
     step = Surrogate(net, task, Normalisation.of(task, before, after))
 """
 
-from pde_sym.nn.blocks import PeriodicConv2d, Pointwise, PositionChannels
+from pde_sym.nn.blocks import Pointwise, PositionChannels
 from pde_sym.nn.canonical import Canonical, GroupAverage
 from pde_sym.nn.coarsen import Coarsen, Refine
 from pde_sym.nn.conv import SteerableConv2d
@@ -51,13 +51,13 @@ from pde_sym.nn.lift import FourierLift
 from pde_sym.nn.lines import (
     GalileanFrame,
     LowPass1d,
-    PeriodicConv1d,
     PositionChannels1d,
     RelaxedConv1d,
     shift_line,
 )
 from pde_sym.nn.nonlinear import FourierPointwise, Gated, NormNonlinearity
 from pde_sym.nn.norm import FieldNorm
+from pde_sym.nn.periodic import PeriodicConv1d, PeriodicConv2d
 from pde_sym.nn.readout import EquivariantHead, InvariantHead
 from pde_sym.nn.relaxation import (
     Constrained,

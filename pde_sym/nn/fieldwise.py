@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pde_sym.errors import InputError
 from pde_sym.nn._escnn import FieldType, Representation
 from pde_sym.nn.field_types import irrep_blocks
+from pde_sym.nn.periodic import check_map
 
 
 class ConstantModule(nn.Module):
@@ -37,10 +37,7 @@ class ConstantModule(nn.Module):
 
 def check_channels(x: Tensor, fields: FieldType) -> None:
     """Raise `InputError` unless `x` is ``(B, C, x, y)``, the channels of `fields`."""
-    if x.ndim != 4 or x.shape[1] != fields.size:
-        raise InputError(
-            f"expected input (batch, {fields.size}, x, y), got shape {tuple(x.shape)}"
-        )
+    check_map(x, fields.size)
 
 
 def channels_of_fields(fields: FieldType) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from pde_sym.errors import InputError
-from pde_sym.nn.blocks import periodic_conv
+from pde_sym.nn.periodic import periodic_conv
 
 
 def hermitian(weight: Tensor, num_axes: int) -> Tensor:

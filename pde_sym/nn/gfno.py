@@ -22,6 +22,7 @@ from pde_sym.nn.fno import spectral_convolution
 from pde_sym.nn.kernel_layer import norm
 from pde_sym.nn.kernel_space import TRIVIAL, available_parts, kernel_basis
 from pde_sym.nn.layer import RelaxedLayer
+from pde_sym.nn.periodic import check_map
 from pde_sym.nn.relaxation import Penalised, Relaxation
 from pde_sym.nn.terms import FibreTerm
 
@@ -130,11 +131,7 @@ class GroupSpectralConv(RelaxedLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, |G| fields_in, x, y)`` to ``(B, |G| fields_out, x, y)``."""
-        if x.ndim != 4 or x.shape[1] != self.channels_in:
-            raise InputError(
-                f"expected input (batch, {self.channels_in}, x, y), "
-                f"got shape {tuple(x.shape)}"
-            )
+        check_map(x, self.channels_in)
         return spectral_convolution(x, self.kernel())
 
     def relaxed_parameters(self) -> Iterator[nn.Parameter]:

@@ -20,7 +20,7 @@ from pde_sym.nn.kernel_space import (
 )
 from pde_sym.nn.kernel_term import KernelTerm
 from pde_sym.nn.layer import RelaxedLayer
-from pde_sym.nn.periodic import wrap
+from pde_sym.nn.periodic import check_map, wrap
 from pde_sym.nn.position import PositionTerm
 from pde_sym.nn.relaxation import DEFAULT_BANKS
 from pde_sym.nn.terms import BiasTerm
@@ -129,16 +129,7 @@ class KernelLayer(RelaxedLayer):
 
     def check_input(self, x: Tensor) -> None:
         """Raise `InputError` unless `x` has the layer's channels on a large grid."""
-        if x.ndim != 4 or x.shape[1] != self.in_type.size:
-            raise InputError(
-                f"expected input (batch, {self.in_type.size}, x, y), "
-                f"got shape {tuple(x.shape)}"
-            )
-        if min(x.shape[2:]) < self.kernel_size:
-            raise InputError(
-                f"a kernel of {self.kernel_size} points needs a grid at least as "
-                f"large, got {tuple(x.shape[2:])}"
-            )
+        check_map(x, self.in_type.size, self.kernel_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the fields after the layer, ``(B, C_in, x, y) -> (B, C_out, x, y)``.

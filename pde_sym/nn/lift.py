@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pde_sym.errors import InputError
 from pde_sym.nn.layer import RelaxedLayer
+from pde_sym.nn.periodic import check_map
 
 
 class FourierLift(RelaxedLayer):
@@ -77,11 +78,7 @@ class FourierLift(RelaxedLayer):
         InputError
             For other channels, or a grid too coarse for the modes.
         """
-        if x.ndim != 4 or x.shape[1] != self.in_channels:
-            raise InputError(
-                f"expected input (batch, {self.in_channels}, x, y), "
-                f"got shape {tuple(x.shape)}"
-            )
+        check_map(x, self.in_channels)
         nx, ny = x.shape[2:]
         if min(nx, ny) <= 2 * max(self.modes, self.out_modes):
             raise InputError(

@@ -10,53 +10,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from pde_sym.errors import InputError
-from pde_sym.nn.kernel_space import TRIVIAL, check_kernel_size
+from pde_sym.nn.kernel_space import TRIVIAL
 from pde_sym.nn.layer import RelaxedLayer
-
-
-class PeriodicConv1d(nn.Conv1d):
-    """A free convolution on the circle, with He's weights and no bias at the start.
-
-    It commutes with every shift by whole points.
-
-    Raises
-    ------
-    InputError
-        For an even kernel, or a line shorter than the kernel.
-    """
-
-    def __init__(self, channels_in: int, channels_out: int, kernel_size: int) -> None:
-        check_kernel_size(kernel_size)
-        super().__init__(
-            channels_in,
-            channels_out,
-            kernel_size,
-            padding=kernel_size // 2,
-            padding_mode="circular",
-        )
-
-    def reset_parameters(self) -> None:
-        nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
-
-    def forward(self, input: Tensor) -> Tensor:
-        self.check(input)
-        return super().forward(input)
-
-    def check(self, x: Tensor) -> None:
-        """Raise `InputError` for other arrays than ``(B, C_in, x)``, x long enough."""
-        if x.ndim != 3 or x.shape[1] != self.in_channels:
-            raise InputError(
-                f"expected input (batch, {self.in_channels}, x), "
-                f"got shape {tuple(x.shape)}"
-            )
-        if x.shape[-1] < self.kernel_size[0]:
-            raise InputError(
-                f"a kernel of {self.kernel_size[0]} points needs a line at least as "
-                f"long, got {x.shape[-1]} points"
-            )
+from pde_sym.nn.periodic import PeriodicConv1d
 
 
 class PositionChannels1d(nn.Module):

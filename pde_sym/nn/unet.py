@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pde_sym.errors import InputError
-from pde_sym.nn.blocks import periodic_conv
+from pde_sym.nn.periodic import periodic_conv
 
 KERNEL = 3
 

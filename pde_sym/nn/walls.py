@@ -20,10 +20,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from pde_sym.errors import InputError
 from pde_sym.fields import Field, FieldSpec, Rank
 from pde_sym.nn.fieldwise import ConstantModule
 from pde_sym.nn.heads import VELOCITY
+from pde_sym.nn.periodic import check_map
 
 Walls = Literal["slip", "stick"]
 """Whether the flow slips along the walls or sticks to them."""
@@ -65,11 +65,7 @@ class Unfolded(ConstantModule):
             For other channels.
         """
         signs = self.kept("signs", x)
-        if x.ndim != 4 or x.shape[1] + 2 != signs.shape[1]:
-            raise InputError(
-                f"expected input (batch, {signs.shape[1] - 2}, x, y), "
-                f"got shape {tuple(x.shape)}"
-            )
+        check_map(x, signs.shape[1] - NORMAL.components)
         normal = wall_normal(x).expand(len(x), -1, -1, -1)
         out = self.net(unfold(torch.cat([x, normal], 1), signs, self.reach))
         start = 0 if self.reach is None else self.reach + 1

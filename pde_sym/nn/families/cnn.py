@@ -5,9 +5,9 @@ from typing import Literal
 from pydantic import PositiveInt
 from torch import nn
 
-from pde_sym.nn.blocks import periodic_conv
 from pde_sym.nn.families.base import ConvolutionalFamily, Task
 from pde_sym.nn.families.free import FreeFamily
+from pde_sym.nn.periodic import periodic_conv
 
 
 class CNNConfig(FreeFamily, ConvolutionalFamily):

@@ -6,10 +6,10 @@ from pydantic import Field, PositiveInt
 from torch import nn
 
 from pde_sym.errors import InputError
-from pde_sym.nn.blocks import periodic_conv
 from pde_sym.nn.families.base import Family, Task
 from pde_sym.nn.families.free import FreeFamily
 from pde_sym.nn.fno import fourier_layer
+from pde_sym.nn.periodic import periodic_conv
 
 AUTO_MODES = 8
 PROJECTION = 4

@@ -161,6 +161,17 @@ def smooth(size: int) -> Tensor:
     return e.T @ coefficients @ e
 
 
+def test_a_perceptron_that_is_dead_at_birth_is_drawn_again() -> None:
+    space = gspace("C4")
+    for seed in (482, 766, 894):
+        torch.manual_seed(seed)
+        conv = ImplicitSteerableConv2d(
+            regular_type(space, 2), regular_type(space, 2), 3, hidden=1
+        )
+        assert conv.effective_kernel().isfinite().all()
+        assert conv.effective_kernel().abs().max() > 1e-2
+
+
 def test_lift_reads_and_writes_the_same_on_every_grid() -> None:
     lift = FourierLift(3, 2, hidden=5, modes=2, out_modes=1).double()
     nn.init.normal_(lift.weight)

@@ -24,6 +24,8 @@ from pde_sym.nn.periodic import wrap
 from pde_sym.nn.terms import BiasTerm, Order, Term
 
 OFFSET = FieldSpec.of(Field(name="offset", rank=Rank.VECTOR, components=2))
+SHUT_OFF = 1e-2
+"""A gain so far below the usual 1 to 100 that the perceptron is as good as dead."""
 
 
 class ImplicitSteerableConv2d(KernelLayer):
@@ -98,14 +100,16 @@ class ImplicitSteerableConv2d(KernelLayer):
                 f"got {group_name(attributes.gspace)}; build all types from one gspace"
             )
         self.attributes = attributes
-        self.perceptron = _EquivariantPerceptron(
-            _perceptron_input(space, attributes, learned_vector), hidden
-        )
+        fields = _perceptron_input(space, attributes, learned_vector)
+        self.perceptron = _EquivariantPerceptron(fields, hidden)
         self.vector = nn.Parameter(torch.zeros(2)) if learned_vector else None
         self.steering = _Steering(in_type, out_type, hidden)
         with torch.no_grad():
             zero = None if attributes is None else torch.zeros(1, attributes.size)
-            self.steering.weight.mul_(math.sqrt(2) / _gain(self._kernels(zero)[0]))
+            # One that gelu shut off everywhere learns nothing, and has no scale.
+            while (gain := _gain(self._kernels(zero)[0])) < SHUT_OFF:
+                self.perceptron = _EquivariantPerceptron(fields, hidden)
+            self.steering.weight.mul_(math.sqrt(2) / gain)
 
     def forward(self, x: Tensor, attributes: Tensor | None = None) -> Tensor:
         """Return the fields after the layer, ``(B, C_in, x, y) -> (B, C_out, x, y)``.

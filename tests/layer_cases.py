@@ -42,8 +42,10 @@ from pde_sym.nn import (
     PositionChannels,
     PositionChannels1d,
     Prior,
+    ReadingConv1d,
     Refine,
     RelaxedConv1d,
+    RelaxedGalileanFrame,
     RelaxedGroupConv2d,
     RelaxedSteerableConv2d,
     ResidualBlock,
@@ -129,6 +131,10 @@ def _net(channels: int) -> nn.Module:
     return nn.Sequential(PeriodicConv2d(channels, channels, 1), nn.Tanh())
 
 
+def _reading_line() -> ReadingConv1d:
+    return ReadingConv1d(1, 1, 3, modes=1, told=1)
+
+
 _PLANE = (1, 3, 3, 4)
 _FIELDS = SCALAR + VECTOR
 CASES: dict[str, Case] = {
@@ -183,6 +189,13 @@ CASES: dict[str, Case] = {
     ),
     "frame of a line": Case(
         lambda: GalileanFrame(PeriodicConv1d(1, 1, 3), 0.3), ((1, 1, 6),)
+    ),
+    "line that reads": case(ReadingConv1d, 1, 2, 3, modes=1, told=1, of=(1, 2, 5)),
+    "relaxed frame of a line": Case(
+        lambda: RelaxedGalileanFrame(_reading_line(), 0.3), ((1, 1, 6),)
+    ),
+    "galilei, relaxed": Case(
+        lambda: _step(RelaxedGalileanFrame(_reading_line(), 0.3), LINE), ((1, 1, 6),)
     ),
     "step": Case(lambda: _step(_net(3), PLANE), (_PLANE,)),
     "between walls": Case(

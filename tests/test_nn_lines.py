@@ -21,7 +21,9 @@ from pde_sym.nn import (
     Normalisation,
     PeriodicConv1d,
     PositionChannels1d,
+    ReadingConv1d,
     RelaxedConv1d,
+    RelaxedGalileanFrame,
     StrictConfig,
     Surrogate,
     Task,
@@ -117,7 +119,7 @@ def test_shifts_break_where_the_physics_breaks_them() -> None:
 
 def test_a_relaxed_network_starts_as_the_strict_one_with_its_weights() -> None:
     strict = StrictConfig(**SIZES).build(PINNED)
-    relaxed = ModulatedConfig(**SIZES, position_modes=3).build(PINNED)
+    relaxed = ModulatedConfig(**SIZES, position_modes=3, galilei=False).build(PINNED)
     missing, unexpected = relaxed.load_state_dict(strict.state_dict(), strict=False)
     assert missing
     assert not unexpected
@@ -224,6 +226,53 @@ def test_boosts_break_without_the_frame(family: type) -> None:
     assert boost_defect(surrogate(family(**SIZES, galilei=False)), 0.3) > 1e-2
 
 
+def test_a_relaxed_frame_leaves_boosts_as_far_as_it_reads_the_mean() -> None:
+    """``f(u) = S(6 <u> dt) [u + d(u - <u>, <u>)]``."""
+    step = surrogate(ModulatedConfig(**SIZES, galilei="relaxed"))
+    assert isinstance(step.net, RelaxedGalileanFrame)
+    first = next(m for m in step.modules() if isinstance(m, ReadingConv1d))
+    assert boost_defect(step, 0.3) <= EXACT
+    assert shift_defect(step, 7) <= EXACT
+    found = []
+    for relative in (0.01, 0.1):
+        relax(step, relative)
+        assert first.relaxation().item() == pytest.approx(relative)
+        found.append(boost_defect(step, 0.3))
+    assert found[1] > 1e-2
+    assert found[0] < 0.5 * found[1]
+    # Without modes in position what it reads is uniform.
+    assert shift_defect(step, 7) <= EXACT
+    u = states()
+    mean = (u.mean(-1, keepdim=True) - 0.3) / 1.7
+    still = (u - 0.3) / 1.7 - mean
+    moved = u + 0.8 * step.net.net(torch.cat([still, mean.expand_as(u)], 1))
+    expected = shift_line(moved, BOOST * u.mean(-1, keepdim=True))
+    assert relative_difference(step(u), expected) <= EXACT
+
+
+def test_a_layer_that_reads_has_terms_in_place_and_mean() -> None:
+    """``out = relaxed + sum_k w_k e_k + t (v + sum_k v_k e_k)``, each term in turn."""
+    reading = ReadingConv1d(1, 3, 5, modes=2, told=1).double().requires_grad_(False)
+    plain = RelaxedConv1d(1, 3, 5, modes=2).double().requires_grad_(False)
+    plain.load_state_dict(reading.state_dict(), strict=False)
+    f, t = states(), torch.randn(3, 1, 1, dtype=torch.float64)
+    x = torch.cat([f, t.expand(3, 1, POINTS)], 1)
+    assert torch.equal(reading(x), plain(f))
+    assert reading.relaxation() == reading.penalty() == 0
+    assert reading.parameters_per_part()["place and mean"] == 27
+    angle = 2 * math.pi * torch.arange(POINTS, dtype=torch.float64) / POINTS
+    waves = [(m * angle).cos() for m in (1, 2)] + [(m * angle).sin() for m in (1, 2)]
+    e = [math.sqrt(2) * wave for wave in waves]
+    terms = [wave.expand(3, 1, -1) for wave in e] + [t * torch.ones_like(angle)]
+    terms += [t * wave for wave in e]
+    for number, term in enumerate(terms):
+        reading.reading.zero_()
+        reading.reading[1, number] = 0.7
+        more = reading(x) - plain(f)
+        assert relative_difference(more[:, 1:2], 0.7 * term) <= EXACT
+        assert more[:, ::2].abs().max() == 0
+
+
 @pytest.mark.parametrize("wrong", [-1.0, 0.5])
 def test_a_frame_of_another_speed_is_not_galilean(wrong: float) -> None:
     step = surrogate(StrictConfig(**SIZES, galilei=True))
@@ -251,11 +300,17 @@ def test_boosts_are_those_of_the_task() -> None:
     def is_galilean(config: ModelConfig, task: Task) -> bool:
         return isinstance(config.build(task), GalileanFrame)
 
+    def is_relaxed(config: ModelConfig, task: Task) -> bool:
+        return isinstance(config.build(task), RelaxedGalileanFrame)
+
     for family in (StrictConfig, ModulatedConfig):
         assert is_galilean(family(**SIZES), INTACT)
-        assert not is_galilean(family(**SIZES), PINNED)
+        assert not is_relaxed(family(**SIZES), INTACT)
         assert is_galilean(family(**SIZES, galilei=True), PINNED)
+        assert not is_relaxed(family(**SIZES, galilei=True), PINNED)
         assert not is_galilean(family(**SIZES, galilei=False), INTACT)
+    assert not is_galilean(StrictConfig(**SIZES), PINNED)
+    assert is_relaxed(ModulatedConfig(**SIZES), PINNED)
     # Free is free of this symmetry too, unless it is asked for.
     assert not is_galilean(CNNConfig(**SIZES), INTACT)
     assert is_galilean(CNNConfig(**SIZES, galilei=None), INTACT)

@@ -52,7 +52,9 @@ from pde_sym.nn.lines import (
     GalileanFrame,
     LowPass1d,
     PositionChannels1d,
+    ReadingConv1d,
     RelaxedConv1d,
+    RelaxedGalileanFrame,
     shift_line,
 )
 from pde_sym.nn.nonlinear import FourierPointwise, Gated, NormNonlinearity
@@ -132,9 +134,11 @@ __all__ = [
     "RGroupConfig",
     "RPPConfig",
     "RSteerConfig",
+    "ReadingConv1d",
     "Refine",
     "Relaxation",
     "RelaxedConv1d",
+    "RelaxedGalileanFrame",
     "RelaxedGroupConv2d",
     "RelaxedLayer",
     "RelaxedSteerableConv2d",

@@ -153,6 +153,58 @@ class RelaxedConv1d(RelaxedLayer):
         }
 
 
+class ReadingConv1d(RelaxedConv1d):
+    """A relaxed convolution that also reads the place, and channels t of its own.
+
+    ``out_c(x) = sum_o K(o) (1 + a(x + o)) f(x + o) + b_c + sum_k w_ck e_k(x)
+    + sum_j t_j(x) (v_cj + sum_k v_cjk e_k(x))`` with the waves e_k of
+    `PositionFactors1d`, and a = w = v = 0 at the start.
+
+    Parameters
+    ----------
+    channels_in, channels_out, kernel_size, modes, banks
+        As for `RelaxedConv1d`; the e_k have the same modes.
+    told
+        Number of the t, channels behind the f.
+    """
+
+    formula: ClassVar[str] = (
+        "out(x) = sum_o K(o) (1 + a(x + o)) f(x + o) + b "
+        "+ sum_k w_k e_k(x) + t(x) (v + sum_k v_k e_k(x))"
+    )
+    source: ClassVar[str] = "factors and terms in place and mean are this package's own"
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        kernel_size: int,
+        modes: int = 0,
+        banks: int = 1,
+        told: int = 0,
+    ) -> None:
+        super().__init__(channels_in, channels_out, kernel_size, modes, banks)
+        self.modes, self.told = modes, told
+        terms = (1 + told) * (1 + 2 * modes) - 1
+        self.reading = nn.Parameter(torch.zeros(channels_out, terms))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map f and t, ``(B, C_in + told, x)``, to ``(B, C_out, x)``."""
+        f, told = x.tensor_split([x.shape[1] - self.told], 1)
+        waves = _waves(x.shape[-1], self.modes, x.device).to(x.dtype)
+        basis = torch.cat([waves.new_ones(1, x.shape[-1]), waves])
+        in_mean = (told[:, :, None] * basis).flatten(1, 2)
+        terms = torch.cat([waves.expand(len(x), -1, -1), in_mean], 1)
+        return super().forward(f) + self.reading @ terms
+
+    def relaxed_parameters(self) -> Iterator[nn.Parameter]:
+        yield from super().relaxed_parameters()
+        yield self.reading
+
+    def parameters_per_part(self) -> dict[str, int]:
+        return super().parameters_per_part() | {"place and mean": self.reading.numel()}
+
+
 class GalileanFrame(nn.Module):
     """A network on a line whose step commutes with Galilei boosts.
 
@@ -187,6 +239,39 @@ class GalileanFrame(nn.Module):
         """Return ``S(6 <u> dt) g(u - <u>) + <u>`` of the step g, ``(B, C, x)``."""
         mean = state.mean(-1, keepdim=True)
         return shift_line(step(state - mean), self.boost * mean) + mean
+
+
+class RelaxedGalileanFrame(GalileanFrame):
+    """A frame whose network is told the mean, by weights that start at zero.
+
+    ``f(u) = S(6 <u> dt) [u + d(u - <u>, <u>)]``, d the network's increment: boosts are
+    exact as long as d does not read its second argument. What lies still, a hill on the
+    ground, acts on waves by the mean too, which an exact frame hides.
+
+    Parameters
+    ----------
+    net
+        Maps the normalised state without its mean, and the normalised mean as further
+        channels, to the normalised increment; its first layer is a `ReadingConv1d`.
+    boost
+        As in `GalileanFrame`.
+    channels
+        Those of the state, which come first.
+    """
+
+    def __init__(self, net: nn.Module, boost: float, channels: int = 1) -> None:
+        super().__init__(net, boost)
+        self.channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what the network gives of ``x - <x>``, given fields, and ``<x>``."""
+        state, given = x.tensor_split([self.channels], 1)
+        mean = state.mean(-1, keepdim=True)
+        return self.net(torch.cat([state - mean, given, mean.expand_as(state)], 1))
+
+    def carry(self, step: Callable[[Tensor], Tensor], state: Tensor) -> Tensor:
+        """Return ``S(6 <u> dt) step(u)``, ``(B, C, x)``."""
+        return shift_line(step(state), self.boost * state.mean(-1, keepdim=True))
 
 
 def shift_line(state: Tensor, shift: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ Every network maps ``(B, C_state + C_given, *points)`` to an increment of the st
 """
 
 from abc import abstractmethod
-from typing import ClassVar, Self, TypeVar
+from typing import ClassVar, Literal, Self, TypeVar
 
 import torch
 from pydantic import Field, PositiveInt, field_validator, model_validator
@@ -16,7 +16,7 @@ from pde_sym.errors import InputError
 from pde_sym.fields import FieldSpec
 from pde_sym.nn.heads import Head, check_head, network_fields, with_head
 from pde_sym.nn.kernel_space import check_kernel_size
-from pde_sym.nn.lines import GalileanFrame, LowPass1d
+from pde_sym.nn.lines import GalileanFrame, LowPass1d, RelaxedGalileanFrame
 from pde_sym.nn.walls import NORMAL, Unfolded, Walls, unfolded_points
 
 MATCH_TOLERANCE = 0.1
@@ -83,6 +83,10 @@ class Task(Frozen):
         return self.num_axes or 3
 
 
+Galilei = bool | Literal["relaxed"] | None
+"""What a family asks of Galilei boosts."""
+
+
 class Family(Frozen):
     """What all families share.
 
@@ -91,8 +95,10 @@ class Family(Frozen):
     width
         Hidden channels, or hidden fields.
     galilei
-        Whether the step commutes with Galilei boosts exactly, see `GalileanFrame`; None
-        where the task has boosts and does not break them.
+        Whether the step commutes with Galilei boosts exactly, see `GalileanFrame`;
+        ``relaxed`` up to a learned number, see `RelaxedGalileanFrame`. None is true
+        where the task has boosts and does not break them; where it does, relaxed for
+        relaxed families.
     head
         What the increment conserves by construction: ``none``, ``mean`` (the total of
         every field), ``leray`` or ``streamfunction`` (a velocity without divergence),
@@ -101,9 +107,11 @@ class Family(Frozen):
 
     axes: ClassVar[tuple[int, ...]] = (2,)
     """Numbers of axes that a network of the family can have."""
+    where_boosts_break: ClassVar[bool | Literal["relaxed"]] = False
+    """What None is for `galilei` there."""
     kind: str
     width: PositiveInt
-    galilei: bool | None = False
+    galilei: Galilei = False
     head: Head = "none"
 
     def build(self, task: Task) -> nn.Module:
@@ -140,8 +148,24 @@ class Family(Frozen):
         net = with_head(self.head, net, task.state)
         if task.num_axes == 1 and task.kept_modes < 1:
             net = nn.Sequential(net, LowPass1d(task.kept_modes))
-        keeps = not task.breaks_boosts if self.galilei is None else self.galilei
-        return GalileanFrame(net, task.boost) if keeps and task.boost else net
+        return self._framed(net, task)
+
+    def boosts(self, task: Task) -> bool | Literal["relaxed"]:
+        """Return what `galilei` is for a task."""
+        if task.boost is None:
+            return False
+        if self.galilei is None:
+            return self.where_boosts_break if task.breaks_boosts else True
+        return self.galilei
+
+    def _framed(self, net: nn.Module, task: Task) -> nn.Module:
+        """Return the network in the frame of the mean, where it is to be in one."""
+        boosts = self.boosts(task)
+        if not boosts or task.boost is None:
+            return net
+        if boosts == "relaxed":
+            return RelaxedGalileanFrame(net, task.boost, task.state.num_channels)
+        return GalileanFrame(net, task.boost)
 
     @abstractmethod
     def _build(self, task: Task) -> nn.Module:

@@ -10,7 +10,7 @@ from torch import nn
 
 from pde_sym.errors import InputError
 from pde_sym.nn.families.base import ConvolutionalFamily, Task
-from pde_sym.nn.lines import RelaxedConv1d
+from pde_sym.nn.lines import ReadingConv1d, RelaxedConv1d
 from pde_sym.nn.relaxation import Relaxation
 
 
@@ -42,13 +42,14 @@ def line_network(
         )
     inner = (config.depth - 1) * [config.width]
     channels = [task.inputs.num_channels, *inner, task.state.num_channels]
+    told = task.state.num_channels if config.boosts(task) == "relaxed" else 0
+    modes, banks = relaxation.modes, relaxation.banks
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise(channels):
+        size = (before, after, config.kernel_size, modes, banks)
         if layers:
-            layers.append(nn.GELU())
-        layers.append(
-            RelaxedConv1d(
-                before, after, config.kernel_size, relaxation.modes, relaxation.banks
-            )
-        )
+            layers += [nn.GELU(), RelaxedConv1d(*size)]
+        else:
+            reads = told or modes
+            layers.append(ReadingConv1d(*size, told) if reads else RelaxedConv1d(*size))
     return nn.Sequential(*layers)

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from pde_sym.nn._escnn import FieldType
 from pde_sym.nn.conv import SteerableConv2d
-from pde_sym.nn.families.base import Task
+from pde_sym.nn.families.base import Galilei, Task
 from pde_sym.nn.families.body import LayeredFamily, position_modes
 from pde_sym.nn.families.lines import line_network
 from pde_sym.nn.field_types import gspace, subgroup_indices
@@ -29,7 +29,7 @@ class SteerableFamily(LayeredFamily):
     """Networks of steerable convolutions, exact or relaxed."""
 
     all_turns: ClassVar[bool] = True
-    galilei: bool | None = None
+    galilei: Galilei = None
 
     @abstractmethod
     def relaxation(self, task: Task) -> Relaxation:
@@ -77,6 +77,7 @@ class _RelaxedFamily(SteerableFamily):
         Learned fields per layer that those factors are mixed from.
     """
 
+    where_boosts_break: ClassVar[bool | Literal["relaxed"]] = "relaxed"
     relax_to: str = "C1"
     position_modes: NonNegativeInt | None = None
     position_banks: PositiveInt = DEFAULT_BANKS

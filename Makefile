@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALLED := $(VENV)/.installed
 RUN := $(BIN)/pde-sym
 
-.PHONY: install demo test faults slow compiled lint study clean
+.PHONY: install demo test faults slow compiled lint docs study clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -53,6 +53,20 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+# The site, into docs/_build/html: pages are executed where their code has changed.
+# What it needs is installed now, beside the rest: the optional group `docs`.
+DOCS_INSTALLED := $(VENV)/.docs
+DOCS_NEEDS := import tomllib; \
+	print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])
+
+$(DOCS_INSTALLED): $(INSTALLED)
+	$(PIP) install -c constraints.txt $$($(BIN)/python -c '$(DOCS_NEEDS)')
+	@touch $@
+
+docs: $(DOCS_INSTALLED)
+	$(BIN)/python -m sphinx -W --keep-going -b html -d docs/_build/doctrees \
+		docs docs/_build/html
 
 # The demo: a conductor with bubbles, three surrogates, one page. The surrogates are
 # trained two at a time, one thread each; what is finished is not done again.

@@ -78,7 +78,12 @@ class Field(Frozen):
 
 
 class FieldSpec(Frozen):
-    """Ordered fields with unique names: the single source of the channel order."""
+    """Ordered fields with unique names: the single source of the channel order.
+
+    >>> velocity = Field(name="velocity", rank=Rank.VECTOR, components=2)
+    >>> FieldSpec.of(Field(name="smoke"), velocity).channel_names
+    ('smoke', 'velocity_x', 'velocity_y')
+    """
 
     fields: tuple[Field, ...]
 

@@ -85,7 +85,11 @@ class PeriodicGrid(Frozen):
         return len(set(self.shape)) == 1 and len(set(self.lengths)) == 1
 
     def coordinates(self, axis: int) -> NDArray[np.float64]:
-        """Return ``x_i = i L / N`` along `axis`, shape ``(N,)``."""
+        """Return ``x_i = i L / N`` along `axis`, shape ``(N,)``.
+
+        >>> PeriodicGrid.square(4, length=2.0).coordinates(0).tolist()
+        [0.0, 0.5, 1.0, 1.5]
+        """
         return np.arange(self.shape[axis]) * self.spacing[axis]
 
     def mesh(self) -> tuple[NDArray[np.float64], ...]:

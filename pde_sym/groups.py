@@ -184,6 +184,9 @@ def point_group(name: str) -> Group:
 
     ``Dn`` contains the flip y -> -y. Irreps are named by their angular momentum;
     a prime marks the one that is odd under that flip.
+
+    >>> [irrep.name for irrep in point_group("D4").irreps]
+    ['trivial', 'pseudoscalar', 'vector', 'quadrupole', "quadrupole'"]
     """
     if name not in {"C1", "C2", "C4", "D1", "D2", "D4"}:
         raise InputError(
@@ -272,7 +275,11 @@ class Subgroup:
 
     @property
     def name(self) -> str:
-        """For instance ``T_x x D1`` or ``T^2 x {e; flip, turn 90}``."""
+        """For instance ``T_x x D1`` or ``T^2 x {e; flip, turn 90}``.
+
+        >>> FULL.name
+        'T^2 x D4'
+        """
         shifts = {0: "", 1: "T_" + "".join(self.translations), 2: "T^2"}
         named = {
             frozenset(point_group(n).elements): n

@@ -24,6 +24,10 @@ def vrmse(prediction: Tensor, truth: Tensor, num_axes: int = 2) -> Tensor:
     Bessel's correction included; predicting the spatial mean scores about 1. A single
     point has no variance: there it is ``sqrt(<(p - u)^2> / (<u^2> + 1e-7))`` with
     means over channels, and predicting 0 scores about 1.
+
+    >>> truth = torch.tensor([[[0.0, 1.0], [2.0, 3.0]]])
+    >>> round(float(vrmse(torch.full_like(truth, 1.5), truth)), 3)
+    0.866
     """
     space = _space(num_axes)
     square = (prediction - truth).square()

@@ -90,7 +90,7 @@ def simulated(
     seed: int = 0,
     split: Split | str = Split.TRAIN,
 ) -> Simulation:
-    """Return trajectories of a system, the same as `pde-sym generate` stores.
+    """Return trajectories of a system, the same as ``pde-sym generate`` stores.
 
     Parameters
     ----------

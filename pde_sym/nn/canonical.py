@@ -99,7 +99,7 @@ class Symmetrised(RelaxedLayer):
 class GroupAverage(Symmetrised):
     """The group average of a network, ``P f(u) = mean_g g^-1 f(g u)``.
 
-    It costs |G| evaluations of the network. Translations are as exact as in the
+    It costs ``|G|`` evaluations of the network. Translations are as exact as in the
     network itself.
     """
 

@@ -32,7 +32,7 @@ class PositionFactors1d(nn.Module):
     The banks ``b_r = sum_k w_rk e_k(x)`` are learned fields that all channels share;
     the e_k are ``sqrt2 cos`` and ``sqrt2 sin`` of ``2 pi m x / L`` for m = 1 .. M, so
     that the weights fit every resolution. The banks start at zero, their mixing m does
-    not: `pde_sym.nn.terms.PositionTerm` on a line.
+    not: `pde_sym.nn.position.PositionTerm` on a line.
 
     Parameters
     ----------

@@ -214,6 +214,10 @@ class System(Frozen, abc.ABC):
     def broken(cls, **strengths: float) -> Self:
         """Return the system with terms of those strengths, else as it is by default.
 
+        >>> from pde_sym import Heat
+        >>> Heat.broken(bubbles=0.5, sink=2).survivors.name
+        'C1'
+
         Raises
         ------
         InputError

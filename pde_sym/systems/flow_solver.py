@@ -154,7 +154,7 @@ class StepBound:
     """The number of steps per unit of time that a state of one trajectory needs.
 
     Advection: ``k_max sum_k (|u_k| + |v_k|)`` bounds ``|k.u(x)|`` at every point, and
-    with |k| inside the sum every velocity gradient.
+    with ``|k|`` inside the sum every velocity gradient.
     """
 
     def __init__(self, medium: Medium, spectrum: Spectrum) -> None:

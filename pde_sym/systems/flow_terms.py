@@ -31,9 +31,9 @@ class FlowProperty(StrEnum):
     MOMENTUM = "momentum"
     """<u> is constant"""
     ENERGY = "energy lost by uniform viscosity alone"
-    """d<|u|^2 / 2>/dt = -nu <w^2>"""
+    """``d<|u|^2 / 2>/dt = -nu <w^2>``"""
     ENSTROPHY = "enstrophy lost by uniform viscosity alone"
-    """d<w^2 / 2>/dt = -nu <|grad w|^2>"""
+    """``d<w^2 / 2>/dt = -nu <|grad w|^2>``"""
     GALILEI = "Galilei boosts"
     """Phi_t(u + U)(x) = Phi_t(u)(x - U t) + U"""
 

@@ -36,7 +36,7 @@ class PlumeProperty(StrEnum):
     PASSIVE = "passive smoke"
     """the velocity does not depend on the smoke, and Phi(a s + c) = a Phi(s) + c"""
     ENERGY = "energy decay"
-    """int |u|^2 never grows"""
+    """``int |u|^2`` never grows"""
 
 
 class PlumeTerm(BreakingTerm):

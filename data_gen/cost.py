@@ -9,6 +9,17 @@ from pde_sym.errors import InputError
 from pde_sym.seeds import Split
 
 GIB = 1 << 30
+MOST_GIB = 1e9
+"""No disk holds that much."""
+
+
+def bytes_of(max_gib: float) -> int:
+    """Return a limit in bytes; `InputError` when it is none."""
+    if not 0 < max_gib < MOST_GIB:
+        raise InputError(
+            f"--max-gib {max_gib}: expected a number above 0 and below {MOST_GIB:g}"
+        )
+    return int(max_gib * GIB)
 
 
 class Cost(Frozen):
@@ -33,9 +44,8 @@ class Caps(Frozen):
         """Return the default limits, raised or lowered by the user's."""
         changed: dict[str, int] = {}
         if max_gib is not None:
-            if not (math.isfinite(max_gib) and max_gib > 0):
-                raise InputError(f"--max-gib {max_gib}: expected a number above 0")
-            changed = dict.fromkeys(("disk_bytes", "memory_bytes"), int(max_gib * GIB))
+            limit = bytes_of(max_gib)
+            changed = dict.fromkeys(("disk_bytes", "memory_bytes"), limit)
         if max_point_steps is not None:
             changed["point_steps"] = max_point_steps
         return cls(**changed)

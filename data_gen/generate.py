@@ -137,13 +137,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     options = ("resolution", "frames", "dt", "seed", "environment", "dtype")
     options += ("split_by", "gap")
-    if arguments.recipe and arguments.config:
+    if arguments.recipe is not None and arguments.config is not None:
         raise InputError("--recipe and --config: give one of them")
     recipe = resolve(
         arguments.system,
         arguments.breaks,
         arguments.sets,
-        named(arguments.recipe) if arguments.recipe else arguments.config,
+        arguments.config if arguments.recipe is None else named(arguments.recipe),
         {name: getattr(arguments, name) for name in options},
     )
     counts, device = _counts(arguments), chosen_device(arguments.device)

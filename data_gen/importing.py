@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data_gen.build import clean, refuse_foreign
-from data_gen.cost import GIB
+from data_gen.cost import bytes_of
 from pde_sym.errors import InputError, OutputError
 from pde_sym.progress import progress
 from pde_sym.seeds import Split
@@ -66,10 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
-    if not (math.isfinite(arguments.max_gib) and arguments.max_gib > 0):
-        raise InputError(f"--max-gib {arguments.max_gib}: expected a number above 0")
     limits = Limits.parse(
-        {"bytes": int(arguments.max_gib * GIB), "seconds": arguments.max_seconds},
+        {"bytes": bytes_of(arguments.max_gib), "seconds": arguments.max_seconds},
         where="limits",
     )
     number = {Split.VALID: arguments.valid, Split.TEST: arguments.test}

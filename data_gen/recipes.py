@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, model_validator
 
 from pde_sym.config import Frozen, assignment, literal, read_toml
 from pde_sym.errors import DataError, InputError
@@ -18,6 +18,7 @@ from pde_sym.grid import PeriodicGrid
 from pde_sym.initial_conditions import InitialLaw
 from pde_sym.seeds import Split
 from pde_sym.store import read_manifest
+from pde_sym.store.folder import MAX_SHARD
 from pde_sym.systems import SYSTEMS, AnyInitial, AnySystem, BreakingTerm, System
 
 if TYPE_CHECKING:
@@ -39,11 +40,11 @@ class Recipe(Frozen):
     resolution: int | None = Field(default=None, ge=1)
     """Points per axis, even and at least 8, or 1 for a system without space; the
     system's own when absent."""
-    length: PositiveFloat | None = None
+    length: float | None = Field(default=None, ge=1e-9, le=1e9)
     """Side of the box, in units of length; the system's own when absent."""
     frames: int = Field(default=21, ge=2)
     """Stored frames per trajectory, the initial state included."""
-    dt: PositiveFloat | None = None
+    dt: float | None = Field(default=None, ge=1e-12, le=1e9)
     """Time between frames, in units of time; the system's own when absent."""
     environment: Literal["hidden", "given"] | None = None
     """hidden: one environment for all, models do not see it; given: one for each.
@@ -59,7 +60,7 @@ class Recipe(Frozen):
     """Root of all random numbers."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision on disk; the solvers run in float64."""
-    shard_size: int = Field(default=16, ge=1)
+    shard_size: int = Field(default=16, ge=1, le=MAX_SHARD)
     """Trajectories per file."""
 
     @model_validator(mode="before")

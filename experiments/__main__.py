@@ -109,15 +109,14 @@ def _called(module: Any, arguments: argparse.Namespace) -> int:
 
 
 def _run(name: str, words: list[str]) -> int:
-    from pde_sym.errors import PdeSymError
+    from pde_sym.errors import InputError, OutputError, PdeSymError, one_line
 
     try:
         module = importlib.import_module(COMMANDS[name][0])
         parser = command_parser(name, module)
         return _called(module, parser.parse_args(words))
     except PdeSymError as error:
-        line = " ".join(str(error).split())
-        print(f"pde-sym {name}: {line}", file=sys.stderr)
+        print(f"pde-sym {name}: {one_line(error)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(
@@ -128,6 +127,15 @@ def _run(name: str, words: list[str]) -> int:
         # The reader of a pipe went away: not an error of ours.
         sys.stderr.close()
         return 0
+    except OSError as error:
+        # What the system refuses is no defect: names too long, no rights, no room.
+        place = "" if error.filename is None else f" {str(error.filename)[:200]!r}"
+        print(f"pde-sym {name}: {error.strerror or error}{place}", file=sys.stderr)
+        return OutputError.exit_code
+    except MemoryError as error:
+        reason = one_line(error) or "memory ran out"
+        print(f"pde-sym {name}: {reason}; ask for less", file=sys.stderr)
+        return InputError.exit_code
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from pde_sym.learning import (
     training_windows,
     validation_rollouts,
 )
-from pde_sym.nn import ModelConfig, count_parameters, match_width
+from pde_sym.nn import ModelConfig, check_fields, count_parameters, match_width
 from pde_sym.objective import TrainConfig, objective
 from pde_sym.progress import progress
 from pde_sym.store import files
@@ -169,9 +169,10 @@ def prepare(
     """Return the resolved run of the choices on a data set."""
     task = task_of(dataset, read_recipe(dataset.folder).system)
     choices.training.check(task)
-    model = choices.model
+    model, training = choices.model, choices.training
     if num_parameters is not None:
         model = match_width(model, task, num_parameters)
+    check_fields(model, task, training.batch_size * training.unroll)
     return RunConfig(
         data=identity_of(dataset.folder),
         task=task,

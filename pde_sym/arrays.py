@@ -1,10 +1,12 @@
 """Arrays that a user brings as a configuration value."""
 
 import hashlib
+import math
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 from pydantic import PrivateAttr, model_validator
 
@@ -77,17 +79,37 @@ def _load(path: Path) -> NDArray[np.float64]:
     if path.suffix != ".npy":
         raise InputError(f"{path}: expected the path of a .npy file")
     try:
+        # A pipe has no end.
+        if not path.is_file():
+            raise InputError(f"{path}: not a plain file")
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path}: larger than {MAX_BYTES} bytes")
+        with path.open("rb") as file:
+            _check_header(file, path.stat().st_size)
         raw = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: not a readable .npy file ({error})") from error
-    if not isinstance(raw, np.ndarray) or raw.dtype.kind not in "fiu":
+    except InputError:
+        raise
+    except Exception as error:
+        # Headers are parsed as Python, with the errors of that.
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: not a readable .npy file ({reason})") from error
+    if raw.dtype.kind not in "fiu":
         raise InputError(f"{path}: expected an array of real numbers")
+    if 8 * raw.size > MAX_BYTES:
+        raise InputError(f"{path}: larger than {MAX_BYTES} bytes in float64")
     values = np.ascontiguousarray(raw, dtype=np.float64)
     if not np.isfinite(values).all():
         raise InputError(f"{path}: holds numbers that are not finite")
     values.setflags(write=False)
     return values
+
+
+def _check_header(file: BinaryIO, size: int) -> None:
+    """Raise `ValueError` when a file of `size` bytes cannot hold what it declares."""
+    version = npy.read_magic(file)
+    readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+    if version not in readers:
+        raise ValueError(f"version {version}")
+    shape, _, dtype = readers[version](file)
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > size:
+        raise ValueError(f"the shape {shape} in {size} bytes")

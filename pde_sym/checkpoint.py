@@ -80,9 +80,9 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     manifest = _parse(folder / _MANIFEST, files.read_file(folder / _MANIFEST, 1 << 16))
     if manifest.get("version") != VERSION:
         raise OtherVersionError(
-            f"{folder}: checkpoint version {manifest.get('version')!r}, this pde_sym "
-            f"reads version {VERSION}; use the one that wrote it, or train into "
-            "another folder"
+            f"{folder}: checkpoint version {manifest.get('version')!r:.80}, this "
+            f"pde_sym reads version {VERSION}; use the one that wrote it, or train "
+            "into another folder"
         )
     hashes = manifest.get("sha256")
     if not isinstance(hashes, dict):

@@ -38,7 +38,7 @@ def explain(error: ValidationError) -> str:
     """Return the first fault as one line, ``key: reason (got value)``."""
     first = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in first["loc"]) or "value"
-    reason = first["msg"].removeprefix("Value error, ")
+    reason = f"{first['msg'].removeprefix('Value error, '):.400}"
     got = first["input"]
     shown = "" if isinstance(got, dict | BaseModel) else f" (got {got!r:.80})"
     others = error.error_count() - 1
@@ -83,6 +83,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         When the file is missing, too large or not TOML.
     """
     try:
+        # A pipe has no end, and a device may give bytes for ever.
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: cannot be read (not a plain file)")
         size = path.stat().st_size
         if size > MAX_CONFIG_BYTES:
             raise InputError(

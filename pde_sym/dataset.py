@@ -193,14 +193,14 @@ class TrajectoryDataset(Dataset[Item]):
         if not 1 <= self.window <= self.num_frames or self.stride < 1:
             raise InputError(
                 f"window: expected 1 to {self.num_frames} frames and a stride >= 1, "
-                f"got {self.window} and {self.stride}"
+                f"got {self.window!s:.80} and {self.stride}"
             )
         there = self._manifest.numbers(self.split)
         number = len(there) if number is None else number
         if not 1 <= number <= len(there):
             raise InputError(
                 f"num_trajectories: expected 1 to {len(there)} for {self.split}, "
-                f"got {number}"
+                f"got {number!s:.80}"
             )
         total = self._manifest.done(self.split)
         order = np.random.Generator(np.random.Philox(seed)).permutation(total)

@@ -15,6 +15,12 @@ class PdeSymError(Exception):
     exit_code = 1
 
 
+def one_line(error: Exception) -> str:
+    """Return a message as one line, which a terminal shows and does not obey."""
+    line = " ".join(str(error).split())
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
+
+
 class InputError(PdeSymError, ValueError):
     """A value, a key or a file that the user gave cannot be used."""
 

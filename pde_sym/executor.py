@@ -44,6 +44,8 @@ Result = TypeVar("Result")
 
 MAX_DEATHS = 3
 """Workers that may die over a specification before it is given up."""
+MAX_WORKERS = 256
+"""Processes that this machine is asked to start."""
 NO_WORKER_SECONDS = 60
 """How long local work waits when all workers are gone."""
 _PR_SET_PDEATHSIG = 1
@@ -172,8 +174,11 @@ def executor(
 
 @contextmanager
 def _local(workers: int) -> Iterator[Executor]:
-    if workers < 1:
-        raise InputError(f"--workers {workers}: expected a number >= 1")
+    if not 1 <= workers <= MAX_WORKERS:
+        raise InputError(
+            f"--workers {workers!s:.80}: expected a number >= 1 and <= {MAX_WORKERS}; "
+            "more come with --scheduler"
+        )
     import logging
 
     from dask import config

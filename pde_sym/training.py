@@ -307,8 +307,7 @@ def _load_model(surrogate: Surrogate, checkpoint: Checkpoint, folder: Path) -> N
 
 def _log(folder: Path, row: dict[str, Any]) -> None:
     """Append a row to ``metrics.jsonl``; a half-written last line is dropped later."""
-    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, allow_nan=False) + "\n")
+    files.append_line(folder / "metrics.jsonl", json.dumps(row, allow_nan=False))
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pde_sym.store import files
 
-FILE_CALLS = ("create", "write", "sync", "rename")
+FILE_CALLS = ("create", "append", "write", "sync", "rename")
 CALLS = (*FILE_CALLS, "make_folder")
 """What counts as a call, if a disk is not told otherwise."""
 ALL_CALLS = (*CALLS, "remove")

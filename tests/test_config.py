@@ -172,6 +172,11 @@ def test_read_toml_refuses(tmp_path: Path, content: bytes, message: str) -> None
         read_toml(tmp_path / "missing.toml")
 
 
+def test_a_message_is_one_line_that_a_terminal_does_not_obey() -> None:
+    error = InputError("a\n b\x1b[2J\x07 ü")
+    assert errors.one_line(error) == "a b\ufffd[2J\ufffd ü"
+
+
 def test_exit_codes_tell_the_errors_apart() -> None:
     kinds = ("PdeSymError", "InputError", "OutputError", "DataError", "SimulationError")
     codes = [getattr(errors, kind).exit_code for kind in kinds]

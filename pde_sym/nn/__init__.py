@@ -34,6 +34,7 @@ from pde_sym.nn.families import (
     StrictUNetConfig,
     Task,
     UNetConfig,
+    check_fields,
     count_parameters,
     match_width,
 )
@@ -162,6 +163,7 @@ __all__ = [
     "Unfolded",
     "body_direction",
     "body_spectrum",
+    "check_fields",
     "count_parameters",
     "element_matrix",
     "field_type",

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from pde_sym.errors import DataError, OutputError
 
@@ -28,6 +29,10 @@ class Disk:
 
     def create(self, path: Path) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        return os.open(path, flags, 0o666)
+
+    def append(self, path: Path) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         return os.open(path, flags, 0o666)
 
     def write(self, descriptor: int, data: memoryview) -> int:
@@ -85,6 +90,29 @@ def write_file(path: Path, data: bytes) -> None:
                 "make room or choose another folder, then repeat the command"
             ) from error
         raise
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line to a log; a crash may leave a part of it.
+
+    Raises
+    ------
+    OutputError
+        When the disk is full or refuses.
+    """
+    try:
+        descriptor = disk.append(path)
+        try:
+            rest = memoryview(f"{line}\n".encode())
+            while rest:
+                rest = rest[disk.write(descriptor, rest) :]
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror}); make room, then repeat "
+            "the command"
+        ) from error
 
 
 def replace_folder(new: Path, folder: Path) -> None:
@@ -202,13 +230,20 @@ def lock(folder: Path) -> Iterator[None]:
 def read_file(path: Path, max_bytes: int) -> bytes:
     """Read a small file; `DataError` when it is missing or too large."""
     try:
-        with path.open("rb") as file:
+        with _open_plain(path) as file:
             data = file.read(max_bytes + 1)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     if len(data) > max_bytes:
         raise DataError(f"{path}: larger than {max_bytes} bytes")
     return data
+
+
+def _open_plain(path: Path) -> BinaryIO:
+    """Open a file that has an end, which pipes and devices have not."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a plain file")
+    return path.open("rb")
 
 
 _hashes: dict[tuple[str, int, int, int], str] = {}
@@ -221,7 +256,7 @@ def file_hash(path: Path) -> str:
         key = (str(path), status.st_size, status.st_mtime_ns, status.st_ino)
         if key not in _hashes:
             digest = hashlib.sha256()
-            with path.open("rb") as file:
+            with _open_plain(path) as file:
                 while block := file.read(_BLOCK):
                     digest.update(block)
             _hashes[key] = digest.hexdigest()

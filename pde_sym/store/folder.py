@@ -25,6 +25,8 @@ from pde_sym.store.hdf5 import ShardReader, open_shard
 FORMAT = 1
 MANIFEST = "MANIFEST.json"
 STATISTICS = "stats.yaml"
+MAX_SHARD = 1 << 20
+"""Trajectories in a file, whose numbers are listed in memory."""
 _MAX_BYTES = 1 << 26
 _HASH = r"^[0-9a-f]{64}$"
 _FILE = re.compile(r"data/(train|valid|test)/[A-Za-z0-9_]+-([0-9]{5,9})\.hdf5")
@@ -40,7 +42,7 @@ class ShardEntry(Frozen):
     """Path inside the folder."""
     split: Split
     start: int = Field(ge=0)
-    count: int = Field(ge=1)
+    count: int = Field(ge=1, le=MAX_SHARD)
     sha256: str = Field(pattern=_HASH)
     bytes: int = Field(ge=1)
     lost: tuple[Lost, ...] = ()

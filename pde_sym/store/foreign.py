@@ -388,9 +388,8 @@ def stream(reader: Reader, boundary: str, block: int) -> Iterator[bytes]:
             yield np.ascontiguousarray(values, dtype=content.dtype).tobytes()
 
 
-def lock_down(memory: int, seconds: int) -> None:
+def give_up(memory: int, seconds: int) -> None:
     """Give up files, memory and time; what is imported stays."""
-    _warm_up()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
@@ -399,7 +398,7 @@ def lock_down(memory: int, seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
 
 
-def _warm_up() -> None:
+def warm_up() -> None:
     """Use what loads its parts late, while files can still be opened."""
     with h5py.File.in_memory() as file:
         file.create_dataset("a", data=np.zeros((2, 2)), compression=1, fletcher32=True)
@@ -441,6 +440,7 @@ def _send(target: BinaryIO, kind: bytes, part: bytes) -> None:
 
 if __name__ == "__main__":
     boundary, block, budget, memory, seconds = sys.argv[1:]
-    lock_down(int(memory), int(seconds))
+    warm_up()
+    give_up(int(memory), int(seconds))
     serve(sys.stdin.buffer, sys.stdout.buffer, boundary, int(block), int(budget))
     os._exit(0)

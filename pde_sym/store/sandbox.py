@@ -45,8 +45,8 @@ class Limits(Frozen):
         Of time, and of work of the processor.
     """
 
-    bytes: PositiveInt = 4 << 30
-    seconds: PositiveInt = 600
+    bytes: int = Documented(default=4 << 30, gt=0, lt=2**62)
+    seconds: int = Documented(default=600, gt=0, le=10**6)
 
 
 DEFAULT = Limits()

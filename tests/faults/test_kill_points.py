@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import hostile
 import numpy as np
 import pytest
 import test_training_resume as resume
@@ -24,10 +25,13 @@ from forked import Forked
 from test_store_folder import counts, recipe, tree
 
 from data_gen.build import build
+from data_gen.importing import import_file
+from pde_sym.seeds import Split
 from pde_sym.store import files, read_manifest
 from pde_sym.store.files import TEMPORARY
 
 Work = Callable[[Path], object]
+ONE = {Split.VALID: 1, Split.TEST: 1}
 FEW, MANY = counts(train=3, valid=0, test=1), counts(train=7, valid=1, test=2)
 SHORT = resume.CONFIG.model_copy(update={"updates": 5, "evaluate_every": 2})
 
@@ -200,6 +204,7 @@ def kill_at_random(
             kept(place)
         work(place)
         equal(place)
+    print(f"{kills} kills at random times, {round_number} runs: nothing lost")
 
 
 @pytest.mark.parametrize(
@@ -226,6 +231,24 @@ def test_train_at_random_times(tmp_path: Path) -> None:
         resume.assert_same_run(folder, tmp_path / "whole")
 
     kill_at_random(tmp_path, train, 100, nothing, equal)
+
+
+@pytest.mark.faults
+def test_import_at_random_times(tmp_path: Path) -> None:
+    """Also while the process that reads the file is at work, which dies with it."""
+    hostile.seeds_file(tmp_path / "a.h5")
+
+    def bring(folder: Path) -> None:
+        import_file(tmp_path / "a.h5", folder, ONE, "periodic")
+
+    bring(tmp_path / "whole")
+    expected = tree(tmp_path / "whole")
+
+    def equal(folder: Path) -> None:
+        assert tree(folder) == expected
+
+    kept = functools.partial(assert_nothing_is_lost, expected=expected)
+    kill_at_random(tmp_path, bring, 50, kept, equal)
 
 
 def test_the_comparison_sees_a_lost_shard(tmp_path: Path) -> None:

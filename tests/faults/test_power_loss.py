@@ -47,6 +47,9 @@ class Recorder(files.Disk):
         self.calls.append(("create", path, b""))
         return super().create(path)
 
+    def append(self, path: Path) -> int:
+        raise NotImplementedError("a log is not flushed, nothing is promised of it")
+
     def write(self, descriptor: int, data: memoryview) -> int:
         written = super().write(descriptor, data)
         self.calls.append(("write", path_of(descriptor), bytes(data[:written])))

@@ -22,6 +22,7 @@ from pde_sym.nn.families.multiscale import (
 from pde_sym.nn.families.rgroup import RGroupConfig
 from pde_sym.nn.families.rpp import RPPConfig
 from pde_sym.nn.families.rsteer import RSteerConfig
+from pde_sym.nn.families.size import check_fields
 from pde_sym.nn.families.so3 import MLPConfig, SO3Config, SO3IsotypicConfig
 from pde_sym.nn.families.steerable import (
     IsotypicConfig,
@@ -77,6 +78,7 @@ __all__ = [
     "StrictUNetConfig",
     "Task",
     "UNetConfig",
+    "check_fields",
     "count_parameters",
     "match_width",
 ]

@@ -14,6 +14,7 @@ from torch import nn
 from pde_sym.config import Frozen
 from pde_sym.errors import InputError
 from pde_sym.fields import FieldSpec
+from pde_sym.nn.families.size import WEIGHT_BYTES, check_weights, refuse_above_limit
 from pde_sym.nn.heads import Head, check_head, network_fields, with_head
 from pde_sym.nn.kernel_space import check_kernel_size
 from pde_sym.nn.lines import GalileanFrame, LowPass1d, RelaxedGalileanFrame
@@ -121,8 +122,8 @@ class Family(Frozen):
         ------
         InputError
             When the family has no networks for grids of so many axes, the kernel is
-            larger than the grid, boosts are asked for where there are none, or the
-            head has nothing to conserve.
+            larger than the grid or all of them than memory, boosts are asked for where
+            there are none, or the head has nothing to conserve.
         """
         if task.num_axes not in self.axes:
             able = " or ".join(map(str, self.axes))
@@ -134,9 +135,10 @@ class Family(Frozen):
         size, points = getattr(self, "kernel_size", 1), task.resolution
         if points is not None and size > points:
             raise InputError(
-                f"{self.kind}: a kernel of {size} points needs a grid at least as "
-                f"large, the data have {points} points; lower model.kernel_size"
+                f"{self.kind}: a kernel of {size!s:.80} points needs a grid at least "
+                f"as large, the data have {points} points; lower model.kernel_size"
             )
+        check_weights(self, task)
         if self.galilei and task.boost is None:
             raise InputError(
                 "galilei: expected false, the system has no Galilei boosts (KdV has)"
@@ -236,6 +238,8 @@ def match_width(config: _Config, task: Task, num_parameters: int) -> _Config:
     InputError
         When no width comes within 10 % of `num_parameters`; it lists the nearest.
     """
+    what = f"{config.kind}: {num_parameters} parameters"
+    refuse_above_limit(WEIGHT_BYTES * num_parameters, f"{what:.80}", "ask for fewer")
 
     def at(width: int) -> tuple[_Config, int]:
         candidate = config.model_copy(update={"width": width})

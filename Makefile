@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALLED := $(VENV)/.installed
 RUN := $(BIN)/pde-sym
 
-.PHONY: install demo test faults slow compiled lint docs study clean
+.PHONY: install demo test faults slow compiled browser peers lint docs study clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -48,6 +48,34 @@ slow: $(INSTALLED)
 
 compiled: $(INSTALLED)
 	$(BIN)/python -m pytest -m compiled
+
+# The pages in a headless browser, which node brings; screenshots in results/browser.
+BROWSER := tests/browser/node_modules
+$(BROWSER)/.installed: tests/browser/package-lock.json
+	npm ci --prefix tests/browser --no-audit --no-fund
+	@touch $@
+
+browser: $(INSTALLED) $(BROWSER)/.installed
+	$(BIN)/python -m pytest -m browser tests/test_browser.py
+
+# The clients of The Well and of neuraloperator read a data set of ours, each item bit
+# for bit. They have an environment of their own: one pins an old fsspec.
+PEERS := .venv-peers
+$(PEERS)/.installed: $(INSTALLED)
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip --quiet install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
+	$(PEERS)/bin/pip --quiet install the-well==1.2.0 neuraloperator==2.0.0 requests pydantic
+	@touch $@
+
+peers: $(PEERS)/.installed
+	rm -rf results/peers
+	$(RUN) generate flow --break topography=0.5 --environment given --resolution 16 \
+		--set initial.modes=3 --frames 5 --train 3 --valid 2 --test 2 \
+		--set shard_size=2 --out results/peers/flow
+	$(RUN) export results/peers/flow --to well --out results/peers/export
+	PYTHONPATH=. $(PEERS)/bin/python tests/check_well_client.py results/peers/flow
+	PYTHONPATH=. $(PEERS)/bin/python tests/check_neuralop_client.py results/peers/flow \
+		results/peers/export
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -1,7 +1,12 @@
-"""Truth and all models side by side, as an animated PNG or GIF."""
+"""Truth and all models side by side, as an animated PNG or GIF, or a film."""
 
 import io
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
@@ -25,18 +30,26 @@ from experiments.drawing import (
 from experiments.evaluation import Pictures
 from experiments.series import Look
 from experiments.space_time import moving_lines
-from pde_sym.errors import InputError
+from pde_sym.errors import InputError, OutputError
 from pde_sym.fields import with_unit
 
 DPI = 80
 MAX_FRAMES = 40
 FRAME_MS, LAST_MS = 160, 1200
 FORMATS = {".png": "PNG", ".gif": "GIF"}
+FILM = ".mp4"
 Moving = list[tuple[Callable[[Floats], object], Floats]]
 """What shows a frame, each with its values in every frame."""
 
 
-@styled
+@dataclass(frozen=True)
+class Shots:
+    """The frames of an animation, in 256 colours, and the time of each."""
+
+    pictures: list[Image.Image]
+    times: list[str]
+
+
 def animate(
     rollouts: Mapping[str, Pictures],
     unit: Mapping[str, str],
@@ -46,6 +59,95 @@ def animate(
     looks: Mapping[str, Look] | None = None,
 ) -> bytes:
     """Return an animation of truth and predictions above environment and errors.
+
+    The parameters are those of `shots_of`.
+
+    Parameters
+    ----------
+    suffix
+        ``.png`` (animated), ``.gif``, or ``.mp4``, for which ffmpeg is needed.
+
+    Raises
+    ------
+    InputError
+        For another suffix, without ffmpeg, or for a body, of which nothing moves in
+        space.
+    """
+    if suffix not in (*FORMATS, FILM):
+        known = ", ".join((*FORMATS, FILM))
+        raise InputError(f"suffix {suffix!r}: expected one of {known}")
+    encoder = film_encoder() if suffix == FILM else ""
+    pictures = shots_of(rollouts, unit, trajectory, channel, looks).pictures
+    if encoder:
+        return as_film(pictures, encoder)
+    buffer = io.BytesIO()
+    pictures[0].save(
+        buffer,
+        format=FORMATS[suffix],
+        save_all=True,
+        append_images=pictures[1:],
+        duration=[*[FRAME_MS] * (len(pictures) - 1), LAST_MS],
+        loop=0,
+        optimize=True,
+    )
+    return buffer.getvalue()
+
+
+def film_encoder() -> str:
+    """Return the path of ffmpeg.
+
+    Raises
+    ------
+    InputError
+        When there is none.
+    """
+    try:
+        import imageio_ffmpeg  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        found = shutil.which("ffmpeg")
+    else:
+        found = str(imageio_ffmpeg.get_ffmpeg_exe())
+    if found is None:
+        raise InputError(
+            "an .mp4 needs ffmpeg, which is not here: `pip install imageio-ffmpeg`, "
+            "or write a .gif or .png"
+        )
+    return found
+
+
+def as_film(pictures: Sequence[Image.Image], encoder: str) -> bytes:
+    """Return the frames as an MP4 film in H.264, the last one held.
+
+    Raises
+    ------
+    OutputError
+        When the encoder fails; it says why.
+    """
+    held = [*pictures, *[pictures[-1]] * (LAST_MS // FRAME_MS)]
+    width, height = (2 * (n // 2) for n in pictures[0].size)  # H.264 wants even ones
+    raw = b"".join(p.convert("RGB").crop((0, 0, width, height)).tobytes() for p in held)
+    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}"]
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / f"film{FILM}"
+        words = [encoder, "-loglevel", "error", *source, "-r", str(1000 / FRAME_MS)]
+        words += ["-i", "-", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
+        done = subprocess.run([*words, str(out)], input=raw, capture_output=True)
+        if done.returncode:
+            reason = " ".join(done.stderr.decode(errors="replace").split())[:200]
+            raise OutputError(f"ffmpeg: {reason}")
+        return out.read_bytes()
+
+
+@styled
+def shots_of(
+    rollouts: Mapping[str, Pictures],
+    unit: Mapping[str, str],
+    trajectory: int = 0,
+    channel: int = 0,
+    looks: Mapping[str, Look] | None = None,
+    most: int = MAX_FRAMES,
+) -> Shots:
+    """Return frames of truth and predictions above environment and errors.
 
     On a line they are curves.
 
@@ -57,18 +159,16 @@ def animate(
         Unit per field.
     trajectory, channel
         Which of those that were kept.
-    suffix
-        ``.png`` (animated) or ``.gif``.
     looks
         Label -> how curves are drawn.
+    most
+        Frames at most, evenly spaced.
 
     Raises
     ------
     InputError
-        For another suffix, or for a body, of which nothing moves in space.
+        For a body, of which nothing moves in space.
     """
-    if suffix not in FORMATS:
-        raise InputError(f"suffix {suffix!r}: expected one of {', '.join(FORMATS)}")
     first = next(iter(rollouts.values()))
     on_line = len(first.lengths) == 1
     if on_line:
@@ -88,27 +188,18 @@ def animate(
     figure.set_dpi(DPI)
     canvas.draw()
     figure.set_layout_engine("none")
-    frames = np.unique(np.linspace(0, last, min(MAX_FRAMES, last + 1)).round())
+    frames = np.unique(np.linspace(0, last, min(most, last + 1)).round())
+    times = [f"t = {first.times[frame]:.4g} T" for frame in frames.astype(int)]
     shots = []
-    for frame in frames.astype(int):
-        title.set_text(f"t = {first.times[frame]:.4g} T")
+    for frame, time in zip(frames.astype(int), times, strict=True):
+        title.set_text(time)
         for show, values in moving:
             show(values[frame])
         canvas.draw()
         shots.append(Image.fromarray(np.array(canvas.buffer_rgba())).convert("RGB"))
     # Curves have few colours, and all are in the last frame.
     pictures = _with_palette_of_last(shots) if on_line else with_one_palette(shots)
-    buffer = io.BytesIO()
-    pictures[0].save(
-        buffer,
-        format=FORMATS[suffix],
-        save_all=True,
-        append_images=pictures[1:],
-        duration=[*[FRAME_MS] * (len(pictures) - 1), LAST_MS],
-        loop=0,
-        optimize=True,
-    )
-    return buffer.getvalue()
+    return Shots(pictures, times)
 
 
 def with_one_palette(shots: Sequence[Image.Image]) -> list[Image.Image]:

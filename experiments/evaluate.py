@@ -7,7 +7,13 @@ from pathlib import Path
 
 import torch
 
-from experiments.evaluation import Evaluation, Pictures, write_evaluation
+from experiments.evaluation import (
+    UNKNOWN,
+    Evaluation,
+    Pictures,
+    is_imported,
+    write_evaluation,
+)
 from experiments.runs import Run, identity_of, load_surrogate, read_run
 from experiments.table import print_table
 from pde_sym.errors import InputError
@@ -15,6 +21,7 @@ from pde_sym.evaluation import diagnosis_of, errors_of, predict
 from pde_sym.nn import count_parameters
 from pde_sym.progress import progress
 from pde_sym.samples import Samples
+from pde_sym.systems.unknown import Unknown
 
 KEPT_ROLLOUTS = 4
 PARTS = 5
@@ -83,7 +90,7 @@ def evaluate(
         system=system.kind,
         strengths={term.kind: term.strength for term in system.breaking},
         num_axes=task.num_axes,
-        subgroup=system.survivors.name,
+        subgroup="unknown" if isinstance(system, Unknown) else system.survivors.name,
         trajectories=len(samples.states),
         **dict(errors),
         **dict(diagnosis),
@@ -114,13 +121,16 @@ def show(evaluations: list[Evaluation]) -> None:
                 f"{e.one_step_vrmse:.4f}",
                 f"{e.vrmse[step - 1]:.4f}",
                 f"{e.persistence_vrmse[step - 1]:.4f}",
-                f"{e.invariants[0].model_drift[-1]:.1e}",
+                f"{e.invariants[0].model_drift[-1]:.1e}" if e.invariants else "",
             ]
             for e in evaluations
         ],
     )
     columns = ["element", "solver"]
-    rows = [[d.element, f"{d.solver:.2e}"] for d in evaluations[0].defects]
+    rows = [
+        [d.element, "" if d.solver is None else f"{d.solver:.2e}"]
+        for d in evaluations[0].defects
+    ]
     for e in evaluations:
         has_bounds = any(d.certificate is not None for d in e.defects)
         columns += [e.run, "at most"] if has_bounds else [e.run]
@@ -129,3 +139,5 @@ def show(evaluations: list[Evaluation]) -> None:
             if has_bounds:
                 row.append("" if d.certificate is None else f"{d.certificate:.2e}")
     print_table("defect per element, over one step", columns, rows)
+    if is_imported(evaluations[0]):
+        print(UNKNOWN)

@@ -15,6 +15,7 @@ from pde_sym.config import canonical_json
 from pde_sym.errors import DataError, InputError
 from pde_sym.evaluation import Diagnosis, Errors
 from pde_sym.store import files
+from pde_sym.systems.unknown import Unknown
 
 RUN_FILE = "run.json"
 EVALUATION_FILE = "evaluation.json"
@@ -48,6 +49,17 @@ class Evaluation(Errors, Diagnosis):
     """What survives of T^2 x D4, of the shifts of a line, of a body's rotations."""
     trajectories: int
     """Test trajectories."""
+
+
+UNKNOWN = (
+    "imported data: no solver and no invariants are known; the solver's defect, strict "
+    "floors, drift and budgets are left out"
+)
+
+
+def is_imported(evaluation: Evaluation) -> bool:
+    """Return whether the data came from elsewhere, with no system that is known."""
+    return evaluation.system == Unknown.model_fields["kind"].default
 
 
 @dataclass(frozen=True)

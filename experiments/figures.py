@@ -15,7 +15,7 @@ from experiments.drawing import Floats, new_figure, styled
 from experiments.evaluation import Evaluation
 from experiments.series import Look, Series
 from pde_sym.errors import InputError
-from pde_sym.evaluation import IrrepShare
+from pde_sym.evaluation import ElementDefect, IrrepShare
 
 SOLVER = "#000000"
 GREY = "#767676"
@@ -114,6 +114,8 @@ def drift_curve(series: Sequence[Series], invariant: str | None = None) -> Figur
     """
     first = series[0].first
     known = [i.name for i in first.invariants]
+    if not known:
+        raise InputError("drift: imported data have no invariants that are known")
     if invariant is not None and invariant not in known:
         raise InputError(f"invariant {invariant!r}: expected one of {', '.join(known)}")
     rows = [(invariant,)] if invariant is not None else invariant_names(first)
@@ -186,25 +188,23 @@ def draw_seeds(axes: Axes, place: float, values: Floats, look: Look) -> None:
 def defect_chart(series: Sequence[Series]) -> Figure:
     """Return the defect per group element, and its ratio to the solver's."""
     elements = series[0].first.defects
-    broken = [i for i, d in enumerate(elements) if not d.survives]
+    broken = [i for i, d in enumerate(elements) if d.survives is False]
     panels = 2 if broken else 1
     height = max(0.42, 0.1 * len(series))
     figure = new_figure(10.0 if broken else 7.5, 1.5 + height * len(elements))
     row = figure.subplots(
         1, panels, sharey=True, squeeze=False, width_ratios=[1.35, 1][:panels]
     )[0]
-    solver = np.array([d.solver for d in elements])
+    solver = known_shares(elements)
     models = [one.values(lambda e: [d.model for d in e.defects]) for one in series]
-    high = max(ROUND_OFF, solver.max(), *(values.max() for values in models))
+    high = max(ROUND_OFF, *solver, *(values.max() for values in models))
     floor = DEFECT_FLOOR / 10
     for one, values, shift in zip(series, models, offsets(len(series)), strict=True):
         for i in range(len(elements)):
             shown = np.where(values[:, i] < DEFECT_FLOOR, floor, values[:, i])
             draw_seeds(row[0], i + shift, shown, one.look)
-            if i in broken and elements[i].solver > 0:
-                draw_seeds(
-                    row[1], i + shift, values[:, i] / elements[i].solver, one.look
-                )
+            if i in broken and solver[i] > 0:
+                draw_seeds(row[1], i + shift, values[:, i] / solver[i], one.look)
     _draw_solver(row[0], np.where(solver < DEFECT_FLOOR, floor, solver))
     _mark_log_axis(row[0], floor, "< $10^{-9}$", ROUND_OFF, high)
     row[0].set_xlabel("relative defect  E ‖f(g x) − g f(x)‖ / ‖f(x)‖")
@@ -218,8 +218,13 @@ def defect_chart(series: Sequence[Series]) -> Figure:
         row[1].axvline(1.0, color=SOLVER, lw=1.6)
         row[1].set_xlim(left=-0.06)
         row[1].set_xlabel("defect of the model / defect of the solver")
-    _legend_of_markers(figure, series)
+    _legend_of_markers(figure, series, with_solver=len(solver) > 0)
     return figure
+
+
+def known_shares(rows: Sequence[ElementDefect | IrrepShare]) -> Floats:
+    """Return what the solver has of each row; nothing where there is no solver."""
+    return np.array([row.solver for row in rows if row.solver is not None])
 
 
 def _draw_solver(axes: Axes, values: Floats) -> None:
@@ -259,11 +264,14 @@ def _mark_log_axis(
     )
 
 
-def _legend_of_markers(figure: Figure, series: Sequence[Series]) -> None:
+def _legend_of_markers(
+    figure: Figure, series: Sequence[Series], *, with_solver: bool
+) -> None:
     axes = figure.axes[0]
-    axes.plot(
-        [], [], color=SOLVER, marker="|", ms=12, mew=2.4, ls="none", label="solver"
-    )
+    if with_solver:
+        axes.plot(
+            [], [], color=SOLVER, marker="|", ms=12, mew=2.4, ls="none", label="solver"
+        )
     for one in series:
         axes.plot([], [], label=one.label, **marker_style(one.look))
     handles, labels = axes.get_legend_handles_labels()
@@ -293,7 +301,9 @@ def by_wave_number(shares: Sequence[IrrepShare]) -> tuple[IrrepShare, ...]:
         result.append(
             IrrepShare(
                 irrep=name,
-                solver=sum(s.solver for s in chosen),
+                solver=None
+                if chosen[0].solver is None
+                else float(known_shares(chosen).sum()),
                 model=sum(s.model for s in chosen),
             )
         )
@@ -334,7 +344,8 @@ def spectrum_chart(series: Sequence[Series]) -> Figure:
         _draw_shares(axes, series, pick)
         axes.set_xlabel("share of the one-step map")
         axes.set_title(title, pad=20)
-    _legend_of_markers(figure, series)
+    with_solver = known_shares(panels[0][0](series[0].first)).size > 0
+    _legend_of_markers(figure, series, with_solver=with_solver)
     return figure
 
 
@@ -343,9 +354,10 @@ def _draw_shares(
     series: Sequence[Series],
     pick: Callable[[Evaluation], tuple[IrrepShare, ...]],
 ) -> None:
-    solver = pick(series[0].first)
+    rows = pick(series[0].first)
+    solver = known_shares(rows)
     models = [one.values(lambda e: [s.model for s in pick(e)]) for one in series]
-    known = np.concatenate([[s.solver for s in solver], *(m.ravel() for m in models)])
+    known = np.concatenate([solver, *(m.ravel() for m in models)])
     known = known[known >= SHARE_FLOOR]
     low, high = (known.min(), known.max()) if known.size else (1e-4, 1e-2)
     # All round-off stands in one place: its decades would take most of the axis.
@@ -355,9 +367,9 @@ def _draw_shares(
         return np.where(np.asarray(values) < SHARE_FLOOR, floor, values)
 
     for one, shares, shift in zip(series, models, offsets(len(series)), strict=True):
-        for i in range(len(solver)):
+        for i in range(len(rows)):
             draw_seeds(axes, i + shift, shown(shares[:, i]), one.look)
-    _draw_solver(axes, shown([s.solver for s in solver]))
+    _draw_solver(axes, shown(solver))
     _mark_log_axis(axes, floor, "< $10^{-12}$", floor * 10**0.5, float(high))
-    axes.set_yticks(range(len(solver)), [s.irrep for s in solver])
-    _draw_rows(axes, len(solver))
+    axes.set_yticks(range(len(rows)), [s.irrep for s in rows])
+    _draw_rows(axes, len(rows))

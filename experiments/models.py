@@ -9,7 +9,6 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from data_gen.recipes import read_recipe
 from experiments.table import print_table
 from pde_sym.dataset import TrajectoryDataset
 from pde_sym.errors import InputError
@@ -146,7 +145,7 @@ def _layers(net: nn.Module) -> list[dict[str, str]]:
 
 def _task_of(folder: Path) -> Task:
     dataset = TrajectoryDataset(folder, "train", window=2)
-    return task_of(dataset, read_recipe(folder).system)
+    return task_of(dataset)
 
 
 def _inputs(task: Task, points: int | None) -> Tensor:

@@ -9,9 +9,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from experiments import page
+from experiments.commands import made_sweep, near, spoken
 from experiments.drawing import encode
 from experiments.page import Cell as PageCell
-from experiments.page import Picture
+from experiments.page import Download, Picture
 from experiments.phase_figures import (
     conservation_chart,
     cost_chart,
@@ -27,7 +28,7 @@ from experiments.phase_figures import (
 from experiments.phase_spectrum import spectrum_panels
 from experiments.statistics import Interval
 from experiments.sweep_summary import Cell, Summary, summarise
-from experiments.sweep_table import Table, read_table
+from experiments.sweep_table import Table, csv_of, read_table
 from pde_sym.config import canonical_json
 from pde_sym.errors import InputError
 from pde_sym.store import files
@@ -94,13 +95,17 @@ def report_sweep(folders: Sequence[Path], out: Path, *, as_json: bool) -> int:
         )
     table = read_table(folders[0])
     summary = summarise(table)
-    write_sweep_page(table, summary, out)
+    write_sweep_page(table, summary, out, folders[0])
     print(canonical_json(summary) if as_json else out)
     return 0
 
 
-def write_sweep_page(table: Table, summary: Summary, out: Path) -> None:
-    """Write the page, and its figures into ``figures/`` beside it."""
+def write_sweep_page(table: Table, summary: Summary, out: Path, folder: Path) -> None:
+    """Write the page, and its figures into ``figures/`` beside it.
+
+    `folder` is that of the sweep, of which the commands tell.
+    """
+    made = [spoken(["report", near(folder, out), "--out", out.name])]
     drawn: dict[str, Figure | None] = {
         "phase": phase_diagram(summary),
         "ratio": ratio_chart(summary) if _is_compared(summary) else None,
@@ -111,18 +116,19 @@ def write_sweep_page(table: Table, summary: Summary, out: Path) -> None:
         "cost": cost_chart(summary),
     }
     pictures = [
-        Picture(name, title, f"{caption} {INTERVALS}", encode(figure, ".png"))
+        Picture(name, title, f"{caption} {INTERVALS}", encode(figure, ".png"), made)
         for name, (title, caption) in CAPTIONS.items()
         if (figure := drawn[name]) is not None
     ]
-    place = out.parent / "figures"
+    place = out.parent / page.FOLDER
     files.make_folder(place)
-    for picture in pictures:
-        files.write_file(place / f"{picture.name}.png", picture.png)
+    for name, data in page.files_of(pictures).items():
+        files.write_file(place / name, data)
     text = page.page(
         summary.title,
         [
             *_what(table, summary),
+            *_data(table, summary, folder, out),
             *_errors(summary),
             *_ratios(summary),
             *_agreement(summary),
@@ -150,6 +156,27 @@ def _what(table: Table, summary: Summary) -> list[str]:
     ]
 
 
+def _data(table: Table, summary: Summary, folder: Path, out: Path) -> list[str]:
+    """Return links to all numbers of the page, and what made them."""
+    command, recipe = made_sweep(folder, out)
+    text = canonical_json(summary).encode()
+    return [
+        page.heading("Data"),
+        page.paragraph(
+            "Every figure and table below shows these numbers: one row per run; "
+            "medians, ratios and agreement by family and strength."
+        ),
+        page.downloads(
+            [
+                Download("table.csv", csv_of(table).encode()),
+                Download("summary.json", text, "application/json"),
+                *recipe,
+            ]
+        ),
+        page.commands([command] if command else []),
+    ]
+
+
 def _errors(summary: Summary) -> list[str]:
     rows = [
         [label(family), *(_shown(c.test) if c else PageCell("–") for c in cells)]
@@ -163,7 +190,7 @@ def _errors(summary: Summary) -> list[str]:
         floors.append([text, *("–" if f is None else f"{f.steps:.4f}" for f in found)])
     return [
         page.heading("VRMSE after 10 steps"),
-        page.table(_columns(summary), [*rows, *floors]),
+        page.table(_columns(summary), rows, reference=floors),
         page.paragraph(f"Below a median: its interval. {INTERVALS}", "note"),
     ]
 

@@ -34,7 +34,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Result:
-    """One row of the table of results; `None` where nothing is broken."""
+    """One row of the table of results; None where nothing is broken, or known."""
 
     label: str
     model: str
@@ -45,7 +45,7 @@ class Result:
     one_step_vrmse: Spread
     steps_vrmse: Spread
     last_vrmse: Spread
-    drift: Spread
+    drift: Spread | None
     model_defect: Spread | None
     solver_defect: float | None
     defect_ratio: Spread | None
@@ -70,7 +70,9 @@ def result(series: Series) -> Result:
         one_step_vrmse=Spread.of(series, lambda e: e.one_step_vrmse),
         steps_vrmse=Spread.of(series, lambda e: e.vrmse[step - 1]),
         last_vrmse=Spread.of(series, lambda e: e.vrmse[-1]),
-        drift=Spread.of(series, lambda e: e.invariants[0].model_drift[-1]),
+        drift=Spread.of(series, lambda e: e.invariants[0].model_drift[-1])
+        if first.invariants
+        else None,
         model_defect=None
         if solver is None
         else Spread.of(series, lambda e: mean_defect(e, "model") or 0.0),
@@ -87,5 +89,5 @@ def mean_defect(evaluation: Evaluation, which: str) -> float | None:
 
     `which` is the ``solver``, the ``model`` or its ``certificate``.
     """
-    values = [getattr(d, which) for d in evaluation.defects if not d.survives]
+    values = [getattr(d, which) for d in evaluation.defects if d.survives is False]
     return float(np.mean(values)) if values and None not in values else None

@@ -216,7 +216,7 @@ def predicted_shard(
     SimulationError
         When all are lost.
     """
-    dynamics = dynamics_of(config, "the data")
+    dynamics = dynamics_of(config, "the data", shard.fields, shard.environment_fields)
     kept, dt = shard.fields.prognostic_channels, float(shard.times[1] - shard.times[0])
     around = torch.from_numpy(shard.environment.astype(np.float64))
     given = around.float() if surrogate.task.given is not None else None

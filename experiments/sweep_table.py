@@ -20,7 +20,7 @@ from experiments.sweep_recipe import Sweep
 from experiments.sweep_runs import Floors, RunSpec, read_outcome
 from pde_sym.config import Frozen, canonical_json
 from pde_sym.errors import DataError, InputError
-from pde_sym.evaluation import ElementDefect
+from pde_sym.evaluation import ElementDefect, IrrepShare
 from pde_sym.maps import BOOST
 from pde_sym.store import files
 from pde_sym.systems.kdv import KdV
@@ -151,10 +151,19 @@ def mean_defects(
         members = [d for d in defects if _class(d, classes) == name]
         if members:
             result[name] = Measured(
-                solver=sum(d.solver for d in members) / len(members),
+                solver=sum(_known(d.solver) for d in members) / len(members),
                 model=sum(d.model for d in members) / len(members),
             )
     return result
+
+
+def _share(share: IrrepShare) -> Measured:
+    return Measured(solver=_known(share.solver), model=share.model)
+
+
+def _known(solver: float | None) -> float:
+    assert solver is not None, "a sweep makes its data itself"
+    return solver
 
 
 def _class(defect: ElementDefect, classes: dict[str, ElementClass]) -> ElementClass:
@@ -212,7 +221,7 @@ def _measured(
         "test": Scores.of(Errors(one_step=one.one_step_vrmse, rollout=one.vrmse)),
         "strict_floors": one.strict_floors,
         "defects": mean_defects(one.defects, classes),
-        "spectrum": {s.irrep: Measured(solver=s.solver, model=s.model) for s in shares},
+        "spectrum": {s.irrep: _share(s) for s in shares},
         "drift": {
             i.name: Measured(solver=i.truth_drift[-1], model=i.model_drift[-1])
             for i in one.invariants

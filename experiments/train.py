@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from data_gen.recipes import read_recipe
 from experiments.runs import (
     Run,
     RunConfig,
@@ -167,7 +166,7 @@ def prepare(
     dataset: TrajectoryDataset, choices: Choices, num_parameters: int | None
 ) -> RunConfig:
     """Return the resolved run of the choices on a data set."""
-    task = task_of(dataset, read_recipe(dataset.folder).system)
+    task = task_of(dataset)
     choices.training.check(task)
     model, training = choices.model, choices.training
     if num_parameters is not None:

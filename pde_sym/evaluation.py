@@ -32,6 +32,7 @@ from pde_sym.maps import (
     make_maps,
     shifts_of,
     strict_groups,
+    turns_of,
 )
 from pde_sym.metrics import relative_l2, vrmse
 from pde_sym.nn import Surrogate, Task
@@ -39,7 +40,7 @@ from pde_sym.nn.certificate import step_certificate
 from pde_sym.samples import Samples
 from pde_sym.simulate import rollout
 from pde_sym.simulation import Simulation
-from pde_sym.symmetry import Group, GroupElement, point_group
+from pde_sym.symmetry import Group, GroupElement
 
 FLOOR_INPUTS = 8
 FLOOR_POINTS = 1 << 26
@@ -63,22 +64,24 @@ class Errors(Frozen):
 class ElementDefect(Frozen):
     """Relative defect ``E ||f(g x) - g f(x)|| / ||f(x)||`` under one element.
 
+    Of imported data there is no solver to measure.
+
     Parameters
     ----------
     element
         Name of the group element g.
     survives
-        Whether the physics keeps g.
+        Whether the physics keeps g; None where that is not known.
     solver, model
-        The defect of the solver and of the surrogate.
+        The defect of the solver, where there is one, and of the surrogate.
     certificate
         An upper bound on that of the surrogate from its weights and the same inputs,
         in exact arithmetic; None where its layers or its group have none.
     """
 
     element: str
-    survives: bool
-    solver: float
+    survives: bool | None
+    solver: float | None
     model: float
     certificate: float | None = None
 
@@ -87,7 +90,7 @@ class IrrepShare(Frozen):
     """Share of a map in one irrep of a group; the trivial one is equivariant."""
 
     irrep: str
-    solver: float
+    solver: float | None
     model: float
 
 
@@ -251,8 +254,7 @@ def diagnosis_of(
     finished(1)
     elements = element_defects(maps, samples, model, task)
     finished(1)
-    turns = point_group("D4") if samples.grid.num_axes == 2 else None
-    spectra = [spectrum(maps, group) for group in (turns, shifts_of(samples))]
+    spectra = [spectrum(maps, g) for g in (turns_of(samples), shifts_of(samples))]
     finished(1)
     floors = strict_floors(maps, strict_groups(samples))
     finished(1)
@@ -271,9 +273,13 @@ def element_defects(
     """Return the defects under the system's motions, and under a boost of KdV."""
     system, grid = samples.system, samples.grid
     motions = list(system.probes(grid))
+
+    def survives(g: Any) -> bool | None:
+        return None if maps.solver is None else system.keeps(g, joint=samples.is_given)
+
     rows = _defects(
         maps,
-        [(g, system.keeps(g, joint=samples.is_given)) for g in motions],
+        [(g, survives(g)) for g in motions],
         maps.after,
         maps.before,
     )
@@ -290,24 +296,25 @@ def element_defects(
 
 
 def _defects(
-    maps: Maps, chosen: Sequence[tuple[Any, bool]], after: Motion, before: Motion
+    maps: Maps, chosen: Sequence[tuple[Any, bool | None]], after: Motion, before: Motion
 ) -> tuple[ElementDefect, ...]:
     """Return a row per motion, of which is known whether it survives."""
     motions = [motion for motion, _ in chosen]
     solver, model = (
-        defects(step, maps.inputs, motions, after, before)
+        None if step is None else defects(step, maps.inputs, motions, after, before)
         for step in (maps.solver, maps.model)
     )
+    assert model is not None
     on_line = maps.inputs.ndim == 3
     return tuple(
         ElementDefect(
             # On a line a shift along y says nothing.
             element=m.name.removesuffix(", 0") if on_line else m.name,
             survives=survives,
-            solver=s.mean,
-            model=f.mean,
+            solver=None if solver is None else solver[number].mean,
+            model=model[number].mean,
         )
-        for (m, survives), s, f in zip(chosen, solver, model, strict=True)
+        for number, (m, survives) in enumerate(chosen)
     )
 
 
@@ -343,12 +350,14 @@ def spectrum(maps: Maps, group: Group | None) -> tuple[IrrepShare, ...]:
     if group is None:
         return ()
     solver, model = (
-        breaking_spectrum(step, maps.inputs, group, maps.after, maps.before)
+        {}
+        if step is None
+        else breaking_spectrum(step, maps.inputs, group, maps.after, maps.before)
         for step in (maps.solver, maps.model)
     )
     return tuple(
-        IrrepShare(irrep=name, solver=solver[name], model=model[name])
-        for name in solver
+        IrrepShare(irrep=name, solver=solver.get(name), model=share)
+        for name, share in model.items()
     )
 
 
@@ -356,11 +365,14 @@ def strict_floors(
     maps: Maps, groups: dict[str, Sequence[GroupElement]]
 ) -> dict[str, float]:
     """Return the floor of models that are strict under each group."""
+    solver = maps.solver
+    if solver is None:
+        return {}
     largest = max((len(group) for group in groups.values()), default=1)
     number = FLOOR_POINTS // (maps.inputs[0].numel() * largest)
     few = maps.inputs[: max(1, min(FLOOR_INPUTS, number))]
     return {
-        name: strict_floor(maps.solver, few, group, maps.after, maps.before)
+        name: strict_floor(solver, few, group, maps.after, maps.before)
         for name, group in groups.items()
     }
 

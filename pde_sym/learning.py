@@ -10,7 +10,9 @@ from torch import nn
 
 from pde_sym.dataset import MemoryWindows, TrajectoryDataset
 from pde_sym.errors import InputError
+from pde_sym.grid import PeriodicGrid, WalledGrid
 from pde_sym.nn import Family, Normalisation, Surrogate, Task
+from pde_sym.nn.walls import Walls
 from pde_sym.objective import TrainConfig
 from pde_sym.samples import Samples, dynamics_of
 from pde_sym.systems import System
@@ -18,6 +20,7 @@ from pde_sym.systems.ensemble import Ensemble
 from pde_sym.systems.kdv import KdV
 from pde_sym.systems.kdv_terms import BOOST_SPEED, KdVProperty
 from pde_sym.systems.plume import Plume
+from pde_sym.systems.unknown import Unknown
 from pde_sym.training import Rollouts, Windows, load_best
 from pde_sym.training import fit as train
 
@@ -31,8 +34,15 @@ def task_of(data: TrajectoryDataset | Samples, system: System | None = None) -> 
     """Return what a surrogate of these data predicts and may read.
 
     `system` is that of the data, found there when absent.
+
+    Raises
+    ------
+    InputError
+        When no network is made for such a grid.
     """
     grid, system = data.grid, system or _system_of(data)
+    if isinstance(system, Unknown):
+        _check_grid(grid)
     is_given = len(data.given_fields) > 0
     survivors = system.joint_survivors if is_given else system.survivors
     is_body, is_kdv = grid.num_points == 1, isinstance(system, KdV)
@@ -44,7 +54,7 @@ def task_of(data: TrajectoryDataset | Samples, system: System | None = None) -> 
         ),
         resolution=None if is_body else min(grid.shape),
         num_axes=0 if is_body else grid.num_axes,
-        walls=system.walls if isinstance(system, Plume) else None,
+        walls=_walls_of(system, grid),
         kept_modes=system.kept_modes,
         boost=BOOST_SPEED * data.dt / grid.lengths[0] if is_kdv else None,
         breaks_boosts=is_kdv and KdVProperty.GALILEI not in system.properties,
@@ -52,10 +62,32 @@ def task_of(data: TrajectoryDataset | Samples, system: System | None = None) -> 
     )
 
 
+def _walls_of(system: System, grid: PeriodicGrid) -> Walls | None:
+    if isinstance(system, Unknown) and isinstance(grid, WalledGrid):
+        return "slip"  # the images of plain fields, which ask for nothing more
+    return system.walls if isinstance(system, Plume) else None
+
+
+def _check_grid(grid: PeriodicGrid) -> None:
+    """Refuse what imported data may have and no system of ours has."""
+    if grid.num_points > 1 and grid.num_axes > 2:
+        raise InputError(
+            f"data on {grid.num_axes} axes: networks are for lines and planes; import "
+            "slices"
+        )
+    if grid.num_axes == 1 and isinstance(grid, WalledGrid):
+        raise InputError(
+            "data on a line between walls: networks on lines are periodic; expected a "
+            "periodic line or a plane"
+        )
+
+
 def _system_of(data: TrajectoryDataset | Samples) -> System:
     if isinstance(data, Samples):
         return data.system
-    dynamics = dynamics_of(data.config, str(data.folder))
+    dynamics = dynamics_of(
+        data.config, str(data.folder), data.fields, data.environment_fields
+    )
     return dynamics.nominal if isinstance(dynamics, Ensemble) else dynamics
 
 

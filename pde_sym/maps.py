@@ -16,6 +16,7 @@ from pde_sym.grid import WalledGrid
 from pde_sym.samples import Samples
 from pde_sym.simulate import Step
 from pde_sym.symmetry import Group, GroupElement, point_group, shift_group
+from pde_sym.systems.unknown import Unknown
 
 BATCH = 32
 """States that go through a map at once."""
@@ -40,10 +41,11 @@ given fields where there are any, that returns the state one frame later."""
 class Maps:
     """Solver and model as maps of the same inputs.
 
-    An input is a state, followed by the environment where that is given.
+    An input is a state, followed by the environment where that is given; there is no
+    solver of imported data.
     """
 
-    solver: Step
+    solver: Step | None
     model: Step
     inputs: Tensor
     after: Motion
@@ -97,6 +99,12 @@ def _remembered(samples: Samples, step: Step) -> Remembered:
     return _memories[key]
 
 
+def _solver(samples: Samples, step: Step) -> Step | None:
+    if isinstance(samples.system, Unknown):
+        return None
+    return _remembered(samples, in_batches(step, BATCH))
+
+
 def make_maps(samples: Samples, predict: Model) -> Maps:
     """Return solver and model as maps of the same inputs."""
     system, grid = samples.dynamics, samples.grid
@@ -115,10 +123,7 @@ def make_maps(samples: Samples, predict: Model) -> Maps:
     if not samples.is_given:
         # One environment for all: it stays where it is when a state moves.
         return Maps(
-            solver=_remembered(
-                samples,
-                in_batches(lambda u: advance(u.double(), environment[:1]), BATCH),
-            ),
+            solver=_solver(samples, lambda u: advance(u.double(), environment[:1])),
             model=in_batches(lambda u: predict(u).double(), BATCH),
             inputs=states,
             after=after,
@@ -133,7 +138,7 @@ def make_maps(samples: Samples, predict: Model) -> Maps:
         return predict(x[:, :channels], x[:, channels:]).double()
 
     return Maps(
-        solver=_remembered(samples, in_batches(solver, BATCH)),
+        solver=_solver(samples, solver),
         model=in_batches(model, BATCH),
         inputs=torch.cat([states, environment.float()], dim=1),
         after=after,
@@ -178,6 +183,13 @@ def shifts_of(samples: Samples) -> Group | None:
     if grid.num_axes == 1:
         return shift_group(LINE_SHIFTS if grid.shape[0] % LINE_SHIFTS == 0 else 2, 1)
     return shift_group(4 if grid.shape[0] % 4 == 0 else 2)
+
+
+def turns_of(samples: Samples) -> Group | None:
+    """Return the turns and flips of a plane's box: D4, or D2 when it is no square."""
+    if samples.grid.num_axes != 2:
+        return None
+    return point_group("D4" if samples.grid.is_square else "D2")
 
 
 def strict_groups(samples: Samples) -> dict[str, Sequence[GroupElement]]:

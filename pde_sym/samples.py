@@ -17,6 +17,7 @@ from pde_sym.grid import PeriodicGrid
 from pde_sym.seeds import Split
 from pde_sym.systems import System
 from pde_sym.systems.ensemble import Dynamics, Ensemble
+from pde_sym.systems.unknown import Unknown
 
 
 @functools.cache
@@ -26,14 +27,20 @@ def _adapter() -> TypeAdapter[System]:
     return TypeAdapter(AnySystem)
 
 
-def dynamics_of(config: Mapping[str, Any], where: str) -> Dynamics:
+def dynamics_of(
+    config: Mapping[str, Any], where: str, fields: FieldSpec, constants: FieldSpec
+) -> Dynamics:
     """Return what a data set was simulated with, from its recipe.
+
+    Imported data have none: of them no more is known than `fields` and `constants`.
 
     Raises
     ------
     DataError
         When the recipe, `where`, names no system that is known here.
     """
+    if Unknown.model_fields["kind"].default in config:
+        return Unknown(states=fields, constants=constants)
     try:
         system = _adapter().validate_python(config.get("system"))
     except ValidationError as error:
@@ -86,7 +93,12 @@ class Samples:
     def of(cls, dataset: TrajectoryDataset) -> "Samples":
         """Return the trajectories of a data set, all of them in memory."""
         return cls(
-            dynamics_of(dataset.config, str(dataset.folder)),
+            dynamics_of(
+                dataset.config,
+                str(dataset.folder),
+                dataset.fields,
+                dataset.environment_fields,
+            ),
             dataset.grid,
             dataset.load_all()["states"],
             dataset.load_environment(),

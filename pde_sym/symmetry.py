@@ -72,7 +72,8 @@ def act(
     if walled and any(element.shift):
         raise InputError(f"there are no shifts between walls, got {element.name}")
     moved = _move_points(element, state, walled)
-    if all(field.rank is Rank.SCALAR for field in spec):
+    is_shift = not (element.turns or element.flip)
+    if is_shift or all(field.rank is Rank.SCALAR for field in spec):
         return moved
     parts = []
     for field, channels in zip(spec, spec.slices().values(), strict=True):

@@ -146,6 +146,7 @@ def test_the_solver_itself_has_no_error_and_its_own_defect(data: Path) -> None:
     diagnosis = pde_sym.diagnose(model, samples)
     for defect in diagnosis.defects:
         assert defect.model == pytest.approx(defect.solver, rel=1e-3)
+        assert defect.solver is not None
         assert defect.solver > 1e-3
         assert not defect.survives
     heat = diagnosis.invariants[0]
@@ -184,6 +185,7 @@ def test_given_fields_reach_a_model() -> None:
     # State and environment move together, and then nothing is broken.
     for defect in pde_sym.diagnose(model, simulation).defects:
         assert defect.survives
+        assert defect.solver is not None
         assert max(defect.solver, defect.model) < 1e-6
 
 

@@ -134,6 +134,7 @@ def test_another_data_set_is_another_solver(tmp_path: Path) -> None:
         both = make_maps(Samples.read(folder), build_surrogate(config))
         x = torch.ones_like(both.inputs)
         x[:, :, :8] = 0.0
+        assert both.solver is not None
         found.append(both.solver(x))
     assert (found[0] == found[2]).all()
     assert (found[0] - found[1]).abs().max() > 0.01

@@ -167,7 +167,7 @@ def test_wave_numbers_add_up_to_all_modes(n):
     modes = shift_group(n).irreps[1:]
     shares = [IrrepShare(irrep=m.name, solver=m.dimension, model=1) for m in modes]
     merged = by_wave_number(shares)
-    assert sum(s.solver for s in merged) == n * n - 1
+    assert sum(s.solver or 0.0 for s in merged) == n * n - 1
     assert sum(s.model for s in merged) == len(modes)
     # (1, 0) and (0, 1), each with its negative where that differs.
     assert merged[0].solver == (2 if n == 2 else 4)

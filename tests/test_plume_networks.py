@@ -50,6 +50,7 @@ def test_a_rising_plume_breaks_what_its_direction_does(results: Path) -> None:
         assert len(kept) == 1
         for d in one.defects:
             # States are in float32, and the solver's own steps in float64.
+            assert d.solver is not None
             assert (d.solver <= 1e-6) == d.survives
             assert (d.model <= 1e-6) == (model == "strict")
         assert one.shift_spectrum == ()
@@ -78,6 +79,7 @@ def test_sticking_walls_and_an_environment_that_is_given(tmp_path: Path) -> None
     assert main(["evaluate", str(run)]) == 0
     for d in read_evaluation(run).defects:
         assert d.survives
+        assert d.solver is not None
         assert max(d.solver, d.model) <= 1e-6
 
 

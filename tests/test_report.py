@@ -1,15 +1,21 @@
 """The commands `plot` and `report`: files, one-line refusals, and the page."""
 
 import base64
+import csv
 import io
 import json
 import re
+import shlex
 from contextlib import redirect_stdout
+from hashlib import sha256
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from evaluations import (
+    FRAMES,
     LABELS,
     MODELS,
     make_defects,
@@ -20,7 +26,9 @@ from evaluations import (
 from PIL import Image
 
 from experiments.__main__ import main
-from experiments.report import captions, write_page
+from experiments.evaluation import read_pictures
+from experiments.report import write_page
+from experiments.report_figures import captions
 from experiments.results import result
 from experiments.series import group_by_seed
 from pde_sym.errors import DataError
@@ -92,7 +100,7 @@ class Tags(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self.attributes += attrs
-        if tag not in {"meta", "img", "br"}:
+        if tag not in {"meta", "img", "br", "input"}:
             self.stack.append(tag)
 
     def handle_endtag(self, tag):
@@ -115,27 +123,88 @@ def test_report_is_one_page_that_needs_nothing_else(report):
     tags = Tags()
     tags.feed(text)
     assert not tags.stack
-    assert not {"script", "link", "b"} & set(tags.tags)
+    assert not {"link", "b"} & set(tags.tags)
     assert "&lt;b&gt;" in text
+    ids = {value for name, value in tags.attributes if name == "id"}
     for name, value in tags.attributes:
-        if name in {"src", "href"}:
-            assert value.startswith("data:image/png;base64,")
+        if name == "href" and value.startswith("#"):
+            assert value[1:] in ids
+        elif name in {"src", "href"}:
+            assert re.match(
+                "data:(image/png|text/csv|application/octet-stream);", value
+            )
+        # A policy without exceptions runs no handler and sees no style.
+        assert not name.startswith("on")
+        assert name != "style"
     assert not re.search(r"https?://|@import|url\(", text)
-    assert tags.tags.count("img") == 6
-    assert [name for name, _ in tags.attributes].count("alt") == 6
+    # Five figures, and as many frames as there are times.
+    assert tags.tags.count("img") == 5 + FRAMES
+    assert [name for name, _ in tags.attributes].count("alt") == 5 + FRAMES
     for name in (*LABELS, *(f"{m}-1" for m in MODELS), "a" * 64, "bubbles"):
         assert name in text
 
 
+def test_the_policy_of_the_page_knows_its_own_script_and_style(report):
+    text = report[0].read_text(encoding="utf-8")
+    (policy,) = re.findall('Content-Security-Policy" content="([^"]*)"', text)
+    assert "default-src 'none'" in policy
+    for tag in ("script", "style"):
+        (inside,) = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        digest = base64.b64encode(sha256(inside.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+
+
+def downloads(text: str) -> dict[str, bytes]:
+    """Return the files inside a page by name."""
+    found = re.findall('<a download="([^"]*)" href="data:[^,]*,([^"]*)"', text)
+    return {name: base64.b64decode(data) for name, data in found}
+
+
+def test_the_numbers_behind_the_figures_are_in_the_page(report):
+    found = downloads(report[0].read_text(encoding="utf-8"))
+    names = {f"{n}.csv" for n in ("results", "error", "drift", "defect", "spectrum")}
+    assert found.keys() == names | {"rollout.npz"}
+    rows = list(csv.DictReader(io.StringIO(found["error.csv"].decode())))
+    assert len(rows) == len(MODELS) * 2 * (FRAMES - 1)
+    of_cnn = [r for r in rows if (r["model"], r["seed"]) == ("free CNN", "1")]
+    expected = make_evaluation("cnn", 1)
+    assert [float(r["vrmse"]) for r in of_cnn] == list(expected.vrmse)
+    assert [float(r["time"]) for r in of_cnn] == list(expected.times[1:])
+    table = list(csv.DictReader(io.StringIO(found["results.csv"].decode())))
+    assert [float(r["last_vrmse_mean"]) for r in table] == pytest.approx([0.075] * 3)
+    with np.load(io.BytesIO(found["rollout.npz"])) as arrays:
+        assert arrays["models"].tolist() == list(LABELS)
+        kept = read_pictures(report[0].parent / "strict-0")
+        np.testing.assert_array_equal(arrays["prediction_0"], kept.prediction[0])
+    for name, data in found.items():
+        if name != "results.csv":
+            assert (report[0].parent / "figures" / name).read_bytes() == data
+
+
+def test_every_figure_says_the_command_that_draws_it(report, capsys):
+    text = unescape(report[0].read_text(encoding="utf-8"))
+    (line,) = re.findall("^.*(pde-sym plot error .*)</pre>", text, re.MULTILINE)
+    *words, out = shlex.split(line)[1:]
+    folder = report[0].parent
+    runs = [str(folder / run) for run in words[2:-1]]
+    again = folder / "again.png"
+    assert main([*words[:2], *runs, "--out", str(again)]) == 0
+    assert again.read_bytes() == (folder / out).read_bytes()
+    capsys.readouterr()
+
+
 def test_pictures_of_the_report_are_also_files(report):
     text = report[0].read_text(encoding="utf-8")
-    inside = [base64.b64decode(d) for d in re.findall(r'base64,([^"]+)"', text)]
+    found = re.findall(r'src="data:image/png;base64,([^"]+)"', text)
+    inside = [base64.b64decode(data) for data in found]
     paths = sorted((report[0].parent / "figures").glob("*.png"))
-    assert len(paths) == 6
-    assert {p.read_bytes() for p in paths} == set(inside)
+    assert len(paths) == 5
+    assert {p.read_bytes() for p in paths} < set(inside)
     for data in inside:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
+    # No two frames of the slider are the same picture.
+    assert len(set(inside)) == 5 + FRAMES
 
 
 def test_report_states_mean_range_and_ratio(report):
@@ -157,7 +226,7 @@ def test_report_of_one_run_on_intact_data(tmp_path):
     intact = make_evaluation(defects=kept, strengths={}, subgroup="T^2 x D4")
     run = write(tmp_path / "strict", intact)
     (series,) = group_by_seed([intact])
-    text = write_page([run], [intact], [result(series)], [])
+    text = write_page([run], [intact], [result(series)], [], tmp_path / "a.html")
     assert "heat, intact" in text
     assert "<small>" not in text
     assert "over seeds" not in text + captions([series])["error"][1]
@@ -172,7 +241,7 @@ def test_report_states_the_bounds_that_hold_for_all_elements(tmp_path):
         evaluation = make_evaluation("modulated", defects=some)
         run = write(tmp_path / name, evaluation)
         results[name] = result(*group_by_seed([evaluation]))
-        text = write_page([run], [evaluation], [results[name]], [])
+        text = write_page([run], [evaluation], [results[name]], [], run / "a.html")
         assert "at most" in text
         rows[name] = "3.75e-01" in text
     assert rows == {"whole": True, "part": False}

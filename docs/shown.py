@@ -5,6 +5,8 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from IPython.core.getipython import get_ipython
+from IPython.core.pylabtools import select_figure_formats
 from IPython.display import Markdown
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -20,6 +22,9 @@ BLACK, BLUE, RED, GREEN = "#000000", "#0072b2", "#d55e00", "#009e73"
 """Colours that the colour-blind tell apart."""
 
 mpl.rcParams.update(STYLE)
+if notebook := get_ipython():
+    # A figure that ends a cell is shown, without pyplot too.
+    select_figure_formats(notebook, {"png"}, dpi=110)
 
 
 def terms(system: type[System]) -> Markdown:

@@ -23,6 +23,8 @@ from pde_sym.systems.base import Budget, check_finite
 from pde_sym.systems.heat import Heat
 from pde_sym.systems.heat_dynamics import weak_rates
 
+MAX_PARTS = 100_000
+"""Of a frame; more are a mistake in its length."""
 LARGEST_PART = 8.0
 """A frame is cut into parts of ``lam h`` at most this, for the quadrature."""
 NODES = 12
@@ -144,7 +146,12 @@ class HeatSolver:
         )
 
     def _parts(self, lam: float) -> int:
-        return self._refinement * max(1, math.ceil(lam * self._dt / LARGEST_PART))
+        needed = lam * self._dt / LARGEST_PART
+        if not needed <= MAX_PARTS:
+            raise SimulationError(
+                f"{needed:.3g} parts of a frame are needed, at most {MAX_PARTS}"
+            )
+        return self._refinement * max(1, math.ceil(needed))
 
     def _nonlinear_step(self, u: Tensor, which: int) -> tuple[Tensor, Budget]:
         operator, shape = self._operators[which], u.shape

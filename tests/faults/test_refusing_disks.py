@@ -22,6 +22,7 @@ from warm_reader import WarmReader
 
 from data_gen import importing
 from data_gen.build import build
+from experiments.__main__ import main
 from pde_sym.errors import OutputError
 from pde_sym.seeds import Split
 from pde_sym.store import files, read_manifest
@@ -197,6 +198,35 @@ def test_import(
     )
     print(f"import, {code}: {points} points")
     assert points * step > 40
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "generate heat --resolution 16 --frames 2 --train 1 --valid 0 --test 0",
+        "import FILE --boundary wall --valid 1",
+        "train --data DATA --model cnn --width 2 --updates 1",
+    ],
+)
+def test_a_command_says_it_in_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: str,
+) -> None:
+    places = {"FILE": str(tmp_path / "a.h5"), "DATA": str(tmp_path / "data")}
+    hostile.seeds_file(tmp_path / "a.h5")
+    build(recipe(), counts(train=2, valid=1, test=0), tmp_path / "data")
+    command = [places.get(word, word) for word in words.split()]
+    command += ["--out", str(tmp_path / "out")]
+    for code in ("ENOSPC", "EMFILE"):
+        error = OSError(getattr(errno, code), REASON[code])
+        monkeypatch.setattr(files, "disk", FailingDisk(4, error))
+        assert main(command) == OutputError.exit_code
+        (line,) = capsys.readouterr().err.splitlines()
+        assert REASON[code] in line
+    monkeypatch.setattr(files, "disk", files.Disk())
+    assert main(command) == 0
 
 
 class ShortDisk(files.Disk):

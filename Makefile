@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALLED := $(VENV)/.installed
 RUN := $(BIN)/pde-sym
 
-.PHONY: install demo test faults slow compiled browser peers lint docs study clean
+.PHONY: install demo test faults slow mutation compiled browser peers lint docs study clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -45,6 +45,10 @@ faults: $(INSTALLED)
 
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
+
+# Small defects in store, seeds, checkpoints and resume, and whether their tests see them.
+mutation: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutation.py
 
 compiled: $(INSTALLED)
 	$(BIN)/python -m pytest -m compiled

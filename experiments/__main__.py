@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import importlib
 import io
+import os
 import signal
 import sys
 from typing import Any, NoReturn
@@ -111,17 +112,18 @@ def _called(module: Any, arguments: argparse.Namespace) -> int:
 def _run(name: str, words: list[str]) -> int:
     from pde_sym.errors import InputError, OutputError, PdeSymError, one_line
 
+    who = f"pde-sym {name}"
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        who += f", rank {os.environ.get('RANK')}"
     try:
         module = importlib.import_module(COMMANDS[name][0])
         parser = command_parser(name, module)
         return _called(module, parser.parse_args(words))
     except PdeSymError as error:
-        print(f"pde-sym {name}: {one_line(error)}", file=sys.stderr)
+        print(f"{who}: {one_line(error)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print(
-            f"pde-sym {name}: interrupted; repeat the command to go on", file=sys.stderr
-        )
+        print(f"{who}: interrupted; repeat the command to go on", file=sys.stderr)
         return 128 + signal.SIGINT
     except BrokenPipeError:
         # The reader of a pipe went away: not an error of ours.
@@ -130,11 +132,11 @@ def _run(name: str, words: list[str]) -> int:
     except OSError as error:
         # What the system refuses is no defect: names too long, no rights, no room.
         place = "" if error.filename is None else f" {str(error.filename)[:200]!r}"
-        print(f"pde-sym {name}: {error.strerror or error}{place}", file=sys.stderr)
+        print(f"{who}: {error.strerror or error}{place}", file=sys.stderr)
         return OutputError.exit_code
     except MemoryError as error:
         reason = one_line(error) or "memory ran out"
-        print(f"pde-sym {name}: {reason}; ask for less", file=sys.stderr)
+        print(f"{who}: {reason}; ask for less", file=sys.stderr)
         return InputError.exit_code
 
 

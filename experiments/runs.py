@@ -22,7 +22,7 @@ from pde_sym.learning import built
 from pde_sym.nn import ModelConfig, Normalisation, Surrogate, Task
 from pde_sym.objective import TrainConfig
 from pde_sym.store import files, read_manifest
-from pde_sym.training import load_best
+from pde_sym.training_state import load_best
 
 MAX_RUN_BYTES = 1 << 20
 

@@ -45,7 +45,8 @@ from pde_sym.nn.families.base import MATCH_TOLERANCE
 from pde_sym.samples import Samples
 from pde_sym.seeds import Split
 from pde_sym.store import files
-from pde_sym.training import fit, load_best
+from pde_sym.training import fit
+from pde_sym.training_state import load_best
 
 OUTCOME_FILE = "outcome.json"
 MAX_BYTES = 1 << 24

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -31,11 +31,19 @@ from pde_sym.learning import (
     training_windows,
     validation_rollouts,
 )
-from pde_sym.nn import ModelConfig, check_fields, count_parameters, match_width
+from pde_sym.nn import (
+    ModelConfig,
+    Surrogate,
+    check_fields,
+    count_parameters,
+    match_width,
+)
 from pde_sym.objective import TrainConfig, objective
-from pde_sym.progress import progress
+from pde_sym.progress import Talk, progress, talking
+from pde_sym.ranks import Ranks, joined
 from pde_sym.store import files
-from pde_sym.training import Windows, batch_indices, fit, load_best
+from pde_sym.training import Windows, batch_indices, fit
+from pde_sym.training_state import load_best
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """What asks to stop: a user, a system, and Slurm some time before its limit."""
@@ -92,24 +100,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dry-run", action="store_true", help="say what it would cost, write nothing"
     )
     parser.add_argument("--json", action="store_true", help="report as JSON")
+    parser.epilog = (
+        "Several processes share every batch, one thread each, with torchrun: "
+        "`torchrun --standalone --nproc-per-node 2 --max-restarts 3 --no-python "
+        "pde-sym train ...`. Weights are those of one process up to rounding; when a "
+        "process dies, all go on from the last checkpoint."
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     # More threads than one lose against several runs side by side.
     torch.set_num_threads(1)
+    with joined() as ranks, ExitStack() as quiet:
+        if not ranks.is_first:
+            quiet.enter_context(talking(Talk.QUIET))
+        return _run(arguments, ranks)
+
+
+def _run(arguments: argparse.Namespace, ranks: Ranks) -> int:
     choices = resolve(arguments)
     dataset = training_data(arguments.data, choices.training)
     config = prepare(dataset, choices, arguments.match_parameters)
     windows = training_windows(dataset)
     check_fit(config, windows)
     if arguments.dry_run:
-        return _tell_cost(config, windows, arguments.json)
+        return _tell_cost(config, windows, arguments.json) if ranks.is_first else 0
     current = Run(arguments.out, config, arguments.data)
+    if not ranks.is_first:
+        return _train(current, windows, lambda _: None, arguments.json, ranks)
     with tensorboard(arguments.tensorboard) as track:
         files.make_folder(current.folder)
         with files.lock(current.folder):
             write_run(current)
-            return _train(current, windows, track, arguments.json)
+            return _train(current, windows, track, arguments.json, ranks)
 
 
 def resolve(arguments: argparse.Namespace) -> Choices:
@@ -229,6 +252,7 @@ def _train(
     windows: Windows,
     track: Callable[[dict[str, Any]], None],
     as_json: bool,
+    ranks: Ranks,
 ) -> int:
     config, start = current.config, time.monotonic()
     surrogate = build_surrogate(config)
@@ -253,13 +277,26 @@ def _train(
             current.folder,
             report=report,
             stop=lambda: stopped() is not None,
+            ranks=ranks,
         )
-    if not done:
+    if not done and ranks.is_first:
         print(
             f"{current.folder}: stopped; the same command goes on where it was",
             file=sys.stderr,
         )
-        return 128 + (stopped() or signal.SIGINT)
+    if not done:
+        # Without a signal of its own another rank had one.
+        return 128 + (stopped() or signal.SIGTERM)
+    if ranks.is_first:
+        _tell_end(current, surrogate, time.monotonic() - start, as_json)
+    return 0
+
+
+def _tell_end(
+    current: Run, surrogate: Surrogate, seconds: float, as_json: bool
+) -> None:
+    """Print what a training has come to; load the best weights for it."""
+    config = current.config
     best = load_best(surrogate, current.folder)
     summary = {
         "run": str(current.folder),
@@ -268,7 +305,7 @@ def _train(
         "updates": config.training.updates,
         "best_update": best["update"],
         "valid_vrmse": float.fromhex(best["best"]),
-        "seconds": round(time.monotonic() - start, 1),
+        "seconds": round(seconds, 1),
     }
     line = (
         f"{current.folder}: {config.model.kind}, {summary['parameters']} parameters; "
@@ -277,7 +314,6 @@ def _train(
         f"{config.training.updates}; {summary['seconds']:.0f} s"
     )
     print(json.dumps(summary) if as_json else line)
-    return 0
 
 
 def _table(values: dict[str, Any], key: str) -> dict[str, Any]:

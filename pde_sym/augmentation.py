@@ -20,6 +20,7 @@ from pde_sym.fields import FieldSpec
 from pde_sym.grid import PeriodicGrid, WalledGrid
 from pde_sym.nn.families.base import Task
 from pde_sym.nn.surrogate import Surrogate
+from pde_sym.ranks import ALONE, Ranks
 from pde_sym.symmetry import GroupElement, act, point_group
 
 
@@ -187,10 +188,15 @@ class EquivariancePenalty(Motions):
         state: Tensor,
         given: Tensor | None,
         rng: np.random.Generator,
+        ranks: Ranks = ALONE,
     ) -> Tensor:
-        """Return the defect of ``(B, C, *points)`` and given fields, without weight."""
-        task = surrogate.task
-        elements = self.draw(rng, len(state), state.shape[-task.num_axes :])
+        """Return the defect of ``(B, C, *points)`` and given fields, without weight.
+
+        Each rank measures its share of the samples; the means are over all of them.
+        """
+        task, mine = surrogate.task, ranks.share(len(state))
+        elements = self.draw(rng, len(state), state.shape[-task.num_axes :])[mine]
+        state, given = state[mine], None if given is None else given[mine]
         moved = None
         if given is not None and task.given is not None:
             moved = move(elements, given, task.given, task)
@@ -199,5 +205,5 @@ class EquivariancePenalty(Motions):
             move(elements, state, task.state, task), moved
         )
         turned_after = move(elements, out, task.state, task)
-        size = out.square().mean().clamp_min(torch.finfo(out.dtype).tiny)
-        return (turned_before - turned_after).square().mean() / size
+        size = ranks.mean(out.square()).clamp_min(torch.finfo(out.dtype).tiny)
+        return ranks.mean((turned_before - turned_after).square()) / size

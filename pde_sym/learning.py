@@ -21,8 +21,9 @@ from pde_sym.systems.kdv import KdV
 from pde_sym.systems.kdv_terms import BOOST_SPEED, KdVProperty
 from pde_sym.systems.plume import Plume
 from pde_sym.systems.unknown import Unknown
-from pde_sym.training import Rollouts, Windows, load_best
+from pde_sym.training import Rollouts, Windows
 from pde_sym.training import fit as train
+from pde_sym.training_state import load_best
 
 MEMORY_BYTES = 2 << 30
 """Training data up to this size are held in memory."""

@@ -20,6 +20,7 @@ from pde_sym.lie_point import LiePointAugmentation
 from pde_sym.metrics import vrmse
 from pde_sym.nn import Task, relaxed_layers
 from pde_sym.nn.surrogate import Surrogate
+from pde_sym.ranks import ALONE, Ranks
 
 
 def _kind_of(augmentation: Any) -> Any:
@@ -114,14 +115,24 @@ def _check_motions(
         raise InputError(f"{where}: {error}") from error
 
 
-def window_loss(surrogate: Surrogate, states: Tensor, given: Tensor | None) -> Tensor:
-    """Return the mean VRMSE of the frames predicted from the first one."""
+def window_loss(
+    surrogate: Surrogate,
+    states: Tensor,
+    given: Tensor | None,
+    ranks: Ranks = ALONE,
+) -> Tensor:
+    """Return the mean VRMSE of the frames predicted from the first one.
+
+    Each rank predicts its share of the windows; the mean is over all of them.
+    """
+    mine = ranks.share(len(states))
+    states, given = states[mine], None if given is None else given[mine]
     predicted, state = [], states[:, 0]
     for _ in range(states.shape[1] - 1):
         state = surrogate(state, given)
         predicted.append(state)
     axes = surrogate.task.array_axes
-    return vrmse(torch.stack(predicted, 1), states[:, 1:], axes).mean()
+    return ranks.mean(vrmse(torch.stack(predicted, 1), states[:, 1:], axes))
 
 
 def objective(
@@ -130,12 +141,17 @@ def objective(
     given: Tensor | None,
     config: TrainConfig,
     update: int,
+    ranks: Ranks = ALONE,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return what an update minimises, and each charge in it without its weight."""
+    """Return what an update minimises, and each charge in it without its weight.
+
+    All ranks draw the motions of the whole batch, which cost little beside a network:
+    what a window is moved by does not depend on who predicts it.
+    """
     if config.augmentation is not None:
         rng = draws(config.seed, update, Purpose.AUGMENTATION)
         states, given = config.augmentation(states, given, surrogate.task, rng)
-    loss = window_loss(surrogate, states, given)
+    loss = window_loss(surrogate, states, given, ranks)
     for layer in relaxed_layers(surrogate):
         loss = loss + layer.lagrangian()
     charges: dict[str, Tensor] = {}
@@ -147,7 +163,8 @@ def objective(
         loss = loss + config.penalty * charges["penalty"]
     if config.equivariance_penalty is not None:
         rng = draws(config.seed, update, Purpose.PENALTY)
-        charge = config.equivariance_penalty(surrogate, states[:, 0], given, rng)
+        charged = config.equivariance_penalty
+        charge = charged(surrogate, states[:, 0], given, rng, ranks)
         loss = loss + config.equivariance_penalty.weight * charge
         charges["equivariance_penalty"] = charge
     return loss, charges

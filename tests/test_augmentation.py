@@ -30,7 +30,8 @@ from pde_sym.groups import IDENTITY, GroupElement, point_group
 from pde_sym.nn import CNNConfig, Normalisation, StrictConfig, Surrogate, Task
 from pde_sym.objective import TrainConfig, window_loss
 from pde_sym.symmetry import act
-from pde_sym.training import Rollouts, fit, read_log
+from pde_sym.training import Rollouts, fit
+from pde_sym.training_state import read_log
 
 VECTOR = vector("velocity")
 STATE = FieldSpec.of(VECTOR, Field(name="tracer"))

@@ -18,7 +18,8 @@ from pde_sym.objective import TrainConfig
 from pde_sym.simulate import rollout
 from pde_sym.systems.kdv import KdV
 from pde_sym.systems.kdv_solutions import RandomWaves
-from pde_sym.training import Rollouts, fit, read_log
+from pde_sym.training import Rollouts, fit
+from pde_sym.training_state import read_log
 
 TASK = Task(state=KdV.fields, num_axes=1, boost=6 * DT / LENGTH)
 SHIFTS = LiePointAugmentation(boost=0.0)

@@ -29,11 +29,10 @@ from pde_sym.training import (
     Rollouts,
     batch_indices,
     fit,
-    load_best,
     make_optimiser,
-    read_log,
     rollout_error,
 )
+from pde_sym.training_state import load_best, read_log
 
 STATE = FieldSpec.of(Field(name="u"))
 TASK = Task(state=STATE)

@@ -9,7 +9,7 @@ import torch
 from disk_faults import FILE_CALLS, FailingDisk
 from torch import Tensor
 
-from pde_sym import training
+from pde_sym import training_state
 from pde_sym.checkpoint import load_checkpoint
 from pde_sym.errors import DataError, OutputError
 from pde_sym.fields import Field, FieldSpec
@@ -23,7 +23,8 @@ from pde_sym.nn import (
 )
 from pde_sym.objective import TrainConfig
 from pde_sym.store import files
-from pde_sym.training import Rollouts, fit, load_best, read_log
+from pde_sym.training import Rollouts, fit
+from pde_sym.training_state import load_best, read_log
 
 TASK = Task(state=FieldSpec.of(Field(name="u")))
 FREE = CNNConfig(width=4, depth=2, kernel_size=3)
@@ -210,7 +211,7 @@ def test_rows_after_the_checkpoint_are_written_once(
 ) -> None:
     """Back from update 43 to 10: rows and best weights in between come again."""
     with monkeypatch.context() as context:
-        context.setattr(training, "KEPT_CHECKPOINTS", 9)
+        context.setattr(training_state, "KEPT_CHECKPOINTS", 9)
         assert not train(tmp_path, stop_at=43)
     for path in sorted(tmp_path.glob("checkpoints/*"))[2:]:
         shutil.rmtree(path)
@@ -232,7 +233,8 @@ def test_a_finished_run_changes_nothing(
 
 def test_few_checkpoints_are_kept(straight: Callable[[Model], Path]) -> None:
     folder = straight(FREE)
-    assert len(list((folder / "checkpoints").iterdir())) == training.KEPT_CHECKPOINTS
+    kept = training_state.KEPT_CHECKPOINTS
+    assert len(list((folder / "checkpoints").iterdir())) == kept
     assert len(list((folder / "best").iterdir())) == 1
 
 

@@ -17,7 +17,7 @@ from pde_sym.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pde_sym.errors import DataError
 from pde_sym.nn import IsotypicConfig, Surrogate
 from pde_sym.nn.relaxation import Constrained
-from pde_sym.training import MOMENTS, load_best
+from pde_sym.training_state import MOMENTS, load_best
 
 MODEL = IsotypicConfig(
     group="C4", width=1, depth=2, kernel_size=3, position_modes=1, position_banks=1,

@@ -13,7 +13,7 @@ from test_mutants import nothing_runs, outcome
 
 from pde_sym.checkpoint import load_checkpoint, save_checkpoint
 from pde_sym.errors import DataError
-from pde_sym.training import load_best
+from pde_sym.training_state import load_best
 
 FILES = ("tensors.safetensors", "state.json")
 NAMES = [*pickles(Path("marker"))]

@@ -28,7 +28,7 @@ OPTIONS = [
     *("--augment", "D4", "--set", "training.penalty=0.01", "--set", "model.depth=2"),
     *("--set", "model.kernel_size=3", "--set", "training.batch_size=2"),
     *("--set", "training.evaluate_every=9", "--set", "training.unroll=1"),
-    *("--set", "training.horizon=2", "--quiet"),
+    *("--set", "training.horizon=2", "--quiet", "--json"),
 ]
 
 
@@ -36,16 +36,24 @@ OPTIONS = [
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with data and the run that nothing disturbs."""
     folder = tmp_path_factory.mktemp("kills")
-    words = "heat --break bubbles=0.9 --resolution 8 --frames 4 --train 3 --valid 2"
-    out = ["--test", "1", "--set", "initial.modes=2", "--out", str(folder / "data")]
-    assert main(["generate", *words.split(), *out]) == 0
+    make_data(folder / "data")
     assert train(folder / "straight") == 0
     return folder
 
 
+def make_data(folder: Path) -> None:
+    words = "heat --break bubbles=0.9 --resolution 8 --frames 4 --train 3 --valid 2"
+    out = ["--test", "1", "--set", "initial.modes=2", "--out", str(folder)]
+    assert main(["generate", *words.split(), *out]) == 0
+
+
+def command(out: Path) -> list[str]:
+    data = str(out.parent / "data")
+    return ["train", "--data", data, "--out", str(out), *OPTIONS]
+
+
 def train(out: Path) -> int:
-    data = out.parent / "data"
-    return main(["train", "--data", str(data), "--out", str(out), *OPTIONS])
+    return main(command(out))
 
 
 class Disturbed:

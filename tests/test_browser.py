@@ -103,16 +103,15 @@ def test_the_slider_moves_the_pictures(used: dict) -> None:
         return
     (player,) = used["players"]
     assert player["frames"] == FRAMES
-    steps = [player[k] for k in ("start", "right", "end", "playing", "paused")]
-    assert [s["count"] for s in steps] == [1] * 5
+    steps = [player[k] for k in ("start", "right", "end", "playing")]
+    assert [s["count"] for s in steps] == [1] * 4
     assert all(s["time"] == s["said"] for s in steps)
     assert [s["value"] for s in steps[:3]] == [0, 1, FRAMES - 1]
     assert len({s["picture"] for s in steps[:3]}) == 3
     assert steps[0]["time"] == "t = 0 T"
-    # It plays from the start, once it has come to the end, and may be there again.
     assert steps[0]["label"] == "Play"
-    assert steps[3]["label"] == "Pause" or steps[3]["value"] == FRAMES - 1
-    assert steps[4]["label"] == ("Play" if steps[3]["label"] == "Pause" else "Pause")
+    assert steps[3]["value"] > 0
+    assert sorted(player["toggled"]) == ["Pause", "Play"]
 
 
 def test_a_page_that_asks_and_throws_is_caught(tmp_path: Path) -> None:

@@ -107,7 +107,8 @@ def test_a_report_on_lines_speaks_of_lines(results: Path, tmp_path: Path) -> Non
     page = tmp_path / "page.html"
     assert main(["report", str(results), "--out", str(page)]) == 0
     text = page.read_text(encoding="utf-8")
-    assert len(list((tmp_path / "figures").glob("*.png"))) == 6
+    assert len(list((tmp_path / "figures").glob("*.png"))) == 5
+    assert 'class="player"' in text
     for words in ("shifts T_x of the line", "place to the right", "strict", "C1"):
         assert words in text
     for words in ("square torus", "D4:", "(C4)"):

@@ -66,7 +66,8 @@ def test_the_report_speaks_of_the_box(results: Path, tmp_path: Path) -> None:
     assert "turns and flips of the box with walls" in text
     assert "square torus" not in text
     drawn = {path.stem for path in (tmp_path / "figures").glob("*.png")}
-    assert drawn == {"rollout", "animation", "error", "drift", "defect", "spectrum"}
+    assert drawn == {"rollout", "error", "drift", "defect", "spectrum"}
+    assert 'class="player"' in text
 
 
 def test_sticking_walls_and_an_environment_that_is_given(tmp_path: Path) -> None:

@@ -65,10 +65,16 @@ async function tryPlayer(figure, page) {
   const button = await figure.$(".controls button");
   await button.focus();
   await page.keyboard.press("Space");
-  await new Promise((done) => setTimeout(done, 1200));
+  // It begins at the first frame, and goes on by itself.
+  await page.waitForFunction((f) => f.querySelector("input").valueAsNumber > 0, {},
+    figure);
   steps.playing = await seen();
-  await button.click();
-  steps.paused = await seen();
+  // At once, for it may come to its end: a click changes what the button says.
+  steps.toggled = await button.evaluate((b) => {
+    const before = b.textContent;
+    b.click();
+    return [before, b.textContent];
+  });
   const frames = await figure.$$eval(".frames img", (all) => all.length);
   found.players.push({ frames, ...steps });
 }

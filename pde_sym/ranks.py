@@ -145,11 +145,8 @@ def joined() -> Iterator[Ranks]:
         return
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.environ.get("LOCAL_WORLD_SIZE") == str(size):
-            # On one machine: by the loopback, whatever its name resolves to.
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     try:
-        distributed.init_process_group("gloo")
+        _meet()
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise WorkerError(f"torchrun's processes do not meet ({reason})") from error
@@ -157,3 +154,17 @@ def joined() -> Iterator[Ranks]:
         yield Ranks(distributed.get_rank(), size)
     finally:
         distributed.destroy_process_group()
+
+
+def _meet() -> None:
+    store, rank, size = next(distributed.rendezvous("env://"))
+    # Only here: agents of several machines do not count restarts alike.
+    if os.environ.get("LOCAL_WORLD_SIZE") == str(size):
+        # torchrun keeps one store over all restarts, where addresses of processes that
+        # are gone would be found.
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = distributed.PrefixStore(f"attempt-{attempt}", store)
+        if sys.platform == "linux":
+            # By the loopback, whatever the machine's name resolves to.
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    distributed.init_process_group("gloo", store=store, rank=rank, world_size=size)

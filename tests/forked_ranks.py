@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 import traceback
 import warnings
 from collections.abc import Callable
@@ -28,9 +29,14 @@ def surroundings(rank: int, size: int, port: int) -> dict[str, str]:
     }
 
 
-def exit_codes(size: int, command: Callable[[int], int]) -> list[int]:
-    """Run `command` of each rank in a process of its own; return their exit codes."""
-    port, children = free_port(), []
+def exit_codes(
+    size: int, command: Callable[[int], int], port: int | None = None
+) -> list[int]:
+    """Run `command` of each rank in a process of its own; return their exit codes.
+
+    They meet at the store behind `port`, or at one that the first of them opens.
+    """
+    port, children = port or free_port(), []
     for rank in range(size):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -49,14 +55,24 @@ def exit_codes(size: int, command: Callable[[int], int]) -> list[int]:
     return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
-def on_ranks(size: int, work: Callable[[Ranks], bytes], folder: Path) -> list[bytes]:
-    """Return what each of `size` joined ranks makes of `work`."""
+def on_ranks(
+    size: int,
+    work: Callable[[Ranks], bytes],
+    folder: Path,
+    port: int | None = None,
+    late: float = 0.0,
+) -> list[bytes]:
+    """Return what each of `size` joined ranks makes of `work`.
+
+    The first of them joins so many seconds late.
+    """
 
     def command(rank: int) -> int:
+        time.sleep(late if rank == 0 else 0.0)
         with joined() as ranks:
             assert ranks == Ranks(rank, size)
             (folder / f"result-{rank}").write_bytes(work(ranks))
         return 0
 
-    assert exit_codes(size, command) == [0] * size
+    assert exit_codes(size, command, port) == [0] * size
     return [(folder / f"result-{rank}").read_bytes() for rank in range(size)]

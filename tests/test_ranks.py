@@ -71,6 +71,23 @@ def test_what_ranks_exchange(tmp_path: Path, size: int) -> None:
     assert on_ranks(size, work, tmp_path) == [b"\0\7" * 1000] * size
 
 
+def test_ranks_that_start_again_do_not_find_those_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torchrun keeps its store; here the first rank comes late to its second start."""
+    store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    for attempt in range(2):
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", str(attempt))
+
+        def work(ranks: Ranks) -> bytes:
+            return ranks.from_first(b"here")
+
+        late = 2.0 * attempt
+        found = on_ranks(2, work, tmp_path, port=store.port, late=late)
+        assert found == [b"here"] * 2
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_the_mean_of_gradients_is_the_gradient_of_the_mean(
     tmp_path: Path, size: int

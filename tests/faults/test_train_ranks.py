@@ -254,7 +254,8 @@ def test_no_rank_outlives_torchrun(place: Path, number: signal.Signals) -> None:
     os.kill(launched.process.pid, number)
     begin = time.monotonic()
     while any(map(is_alive, ranks.values())):
-        assert time.monotonic() - begin < 20
+        # torchrun itself ends them after 30 s.
+        assert time.monotonic() - begin < 60
         time.sleep(0.05)
     print(f"{number.name}: ranks were gone after {time.monotonic() - begin:.1f} s")
     _, _, err = launched.end()

@@ -56,7 +56,7 @@ found = os.environ.get("PYTHONPATH", "")
 os.environ["PYTHONPATH"] = os.pathsep.join(
     str(place) for place in (found, HERE, example) if place
 )
-os.environ |= {"TERM": "dumb", "COLUMNS": "88"}
+os.environ |= {"TERM": "dumb", "COLUMNS": "88", "BASH_ENV": str(HERE / "cells.sh")}
 
 # The reference ----------------------------------------------------------------------
 

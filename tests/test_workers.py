@@ -85,28 +85,31 @@ class Slowly:
 
 
 class KillFirst(KillWorker):
-    """Kills the workers that are there, not those in their place; says that it did."""
+    """Kills the workers that are there, not those in their place, amid the work."""
 
-    def __init__(self, flag: Path) -> None:
-        super().__init__("1 s", "segfault")
-        self.flag = flag
+    def __init__(self, folder: Path) -> None:
+        super().__init__("0.1 s", "segfault")
+        self.folder, self.flag = folder, folder.with_name("killed")
 
     async def setup(self, worker: Worker) -> None:
         if not self.flag.exists():
             await super().setup(worker)
 
     def segfault(self) -> None:
+        if not list(self.folder.glob("data/*/*.hdf5")):
+            self.worker.loop.asyncio_loop.call_later(0.05, self.segfault)
+            return
         self.flag.touch()
         super().segfault()
 
 
 @pytest.mark.faults
-def test_workers_that_are_killed_at_random(
+def test_workers_that_are_killed_half_way(
     tmp_path: Path, expected: dict[str, str]
 ) -> None:
-    flag, rounds = tmp_path / "killed", 0
+    folder = tmp_path / "heat"
     with (
-        config.set({"distributed.scheduler.no-workers-timeout": "20 s"}),
+        config.set({"distributed.scheduler.no-workers-timeout": "600 s"}),
         LocalCluster(
             n_workers=2,
             threads_per_worker=1,
@@ -116,12 +119,10 @@ def test_workers_that_are_killed_at_random(
         Client(cluster) as client,
         executor(scheduler=client.scheduler_info()["address"]) as run,
     ):
-        client.register_plugin(KillFirst(flag))
-        while not flag.exists():
-            rounds += 1
-            assert rounds < 10
-            build(recipe(), NUMBERS, tmp_path / f"{rounds}", run=Slowly(run))
-    assert tree(tmp_path / f"{rounds}") == expected
+        client.register_plugin(KillFirst(folder))
+        build(recipe(), NUMBERS, folder, run=Slowly(run))
+    assert (tmp_path / "killed").exists()
+    assert tree(folder) == expected
 
 
 def test_a_task_is_small_whatever_the_user_brings(tmp_path: Path) -> None:

@@ -186,7 +186,9 @@ def test_fields_share_a_scale_and_space_time_its_axes() -> None:
     assert -np.array(images[0].norm.vmin) == images[0].norm.vmax
     meshes = [axes.collections[0] for axes in space_time_figure(tracks).axes[:4]]
     middle = shear().states[:, 0, :, 8]
-    np.testing.assert_allclose(np.reshape(meshes[0].get_array(), (FRAMES, 16)), middle)
+    np.testing.assert_allclose(
+        np.array(meshes[0].get_array()).reshape(FRAMES, 16), middle
+    )
     with pytest.raises(InputError, match="a plane"):
         fields_figure([body()])
 

@@ -2,7 +2,6 @@
 
 import os
 import socket
-import time
 import traceback
 import warnings
 from collections.abc import Callable
@@ -55,24 +54,14 @@ def exit_codes(
     return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
-def on_ranks(
-    size: int,
-    work: Callable[[Ranks], bytes],
-    folder: Path,
-    port: int | None = None,
-    late: float = 0.0,
-) -> list[bytes]:
-    """Return what each of `size` joined ranks makes of `work`.
-
-    The first of them joins so many seconds late.
-    """
+def on_ranks(size: int, work: Callable[[Ranks], bytes], folder: Path) -> list[bytes]:
+    """Return what each of `size` joined ranks makes of `work`."""
 
     def command(rank: int) -> int:
-        time.sleep(late if rank == 0 else 0.0)
         with joined() as ranks:
             assert ranks == Ranks(rank, size)
             (folder / f"result-{rank}").write_bytes(work(ranks))
         return 0
 
-    assert exit_codes(size, command, port) == [0] * size
+    assert exit_codes(size, command) == [0] * size
     return [(folder / f"result-{rank}").read_bytes() for rank in range(size)]

@@ -1,11 +1,14 @@
 """Several processes train what one does: shares, means, gradients, weights."""
 
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
-from forked_ranks import on_ranks
+from forked_ranks import exit_codes, on_ranks
 from hypothesis import given
 from hypothesis import strategies as st
 from test_training_resume import CONFIG, Stored, fresh, states
@@ -72,20 +75,25 @@ def test_what_ranks_exchange(tmp_path: Path, size: int) -> None:
 
 
 def test_ranks_that_start_again_do_not_find_those_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """torchrun keeps its store; here the first rank comes late to its second start."""
     store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
-    for attempt in range(2):
+
+    def command(rank: int) -> int:
+        signal.alarm(60)
+        attempt = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
+        time.sleep(1.0 if attempt and rank == 0 else 0.0)
+        with joined() as ranks:
+            ranks.wait()
+            if not attempt:
+                os._exit(9)
+        return 0
+
+    for attempt, code in enumerate((9, 0)):
         monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", str(attempt))
-
-        def work(ranks: Ranks) -> bytes:
-            return ranks.from_first(b"here")
-
-        late = 2.0 * attempt
-        found = on_ranks(2, work, tmp_path, port=store.port, late=late)
-        assert found == [b"here"] * 2
+        assert exit_codes(2, command, store.port) == [code] * 2
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -177,21 +177,31 @@ def _draw_families(
         places, values, low, high = [], [], [], []
         for cell in cells:
             found = pick(cell) if cell.family == family else None
-            if found is None or found.value is None or found.value <= 0:
+            if found is None:
                 continue
+            # Where most runs were lost the line has a gap.
+            value = found.value or math.nan
             places.append(strengths.index(cell.strength) + shift)
-            values.append(found.value)
-            low.append(found.value if found.low is None else found.low)
-            # A bar without an end goes up to the top.
+            values.append(value if value > 0 else math.nan)
+            low.append(value if found.low is None else found.low)
             high.append(math.inf if found.high is None else found.high)
-        if not places:
+        if not any(math.isfinite(value) for value in values):
             continue
         axes.plot(places, values, label=label(family), **line_style(styles[family]))
-        for place, a, b in zip(places, low, high, strict=True):
-            top = b if math.isfinite(b) else 1e3 * max(values)
-            axes.plot([place] * 2, [a, top], color=styles[family].colour, lw=1.3,
-                      scaley=math.isfinite(b))  # fmt: skip
+        colour = styles[family].colour
+        for place, value, a, b in zip(places, values, low, high, strict=True):
+            if math.isfinite(value):
+                _draw_bar(axes, place, a, b, colour)
     axes.set_xticks(range(len(strengths)), [f"{s:g}" for s in strengths])
+
+
+def _draw_bar(axes: Axes, place: float, low: float, high: float, colour: str) -> None:
+    """Draw an interval; one without an end goes up to the top, wherever that is."""
+    limits = axes.dataLim.frozen()
+    top = high if math.isfinite(high) else 1e6 * low
+    axes.plot([place] * 2, [low, top], color=colour, lw=1.3)
+    if not math.isfinite(high):
+        axes.dataLim.set(limits)
 
 
 def _draw_floors(

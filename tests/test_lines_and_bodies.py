@@ -80,7 +80,8 @@ def test_lines_are_measured_under_shifts_and_boosts(results: Path, model: str) -
     assert all(d.solver and d.solver > 1e-4 for d in one.defects)
     whole = [found["shift 0.03125"].model, found["shift 0.25"].model]
     assert (max(whole) < 1e-6) == (model == "strict")
-    assert found["boost 0.5"].model > 1e-2
+    # A relaxed frame starts exact and had four updates to leave it.
+    assert found["boost 0.5"].model > (1e-3 if model == "modulated" else 1e-2)
     assert one.point_spectrum == ()
     assert [s.irrep for s in one.shift_spectrum] == [
         "trivial", "mode (1)", "mode (2)", "mode (3)", "mode (4)",

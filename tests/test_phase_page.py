@@ -3,6 +3,7 @@
 import base64
 import csv
 import io
+import math
 import re
 from pathlib import Path
 

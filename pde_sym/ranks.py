@@ -27,13 +27,18 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import numpy as np
 import torch
 from torch import Tensor, distributed
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from pde_sym.errors import WorkerError
 
+MEETING = timedelta(minutes=5)
+"""How long a process looks for its launcher."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -157,13 +162,14 @@ def joined() -> Iterator[Ranks]:
 
 
 def _meet() -> None:
-    store, rank, size = next(distributed.rendezvous("env://"))
+    # One whose launcher died before it could ask for the signal ends here.
+    store, rank, size = next(rendezvous("env://", timeout=MEETING))
     # Only here: agents of several machines do not count restarts alike.
     if os.environ.get("LOCAL_WORLD_SIZE") == str(size):
         # torchrun keeps one store over all restarts, where addresses of processes that
         # are gone would be found.
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        store = distributed.PrefixStore(f"attempt-{attempt}", store)
+        store = PrefixStore(f"attempt-{attempt}", store)
         if sys.platform == "linux":
             # By the loopback, whatever the machine's name resolves to.
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")

@@ -78,7 +78,9 @@ def test_ranks_that_start_again_do_not_find_those_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """torchrun keeps its store; here the first rank comes late to its second start."""
-    store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    store = distributed.TCPStore(  # pyright: ignore[reportPrivateImportUsage]
+        "127.0.0.1", 0, is_master=True, wait_for_workers=False
+    )
     monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
 
     def command(rank: int) -> int:

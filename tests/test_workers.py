@@ -97,7 +97,7 @@ class KillFirst(KillWorker):
 
     def segfault(self) -> None:
         if not list(self.folder.glob("data/*/*.hdf5")):
-            self.worker.loop.asyncio_loop.call_later(0.05, self.segfault)
+            self.worker.loop.call_later(0.05, self.segfault)
             return
         self.flag.touch()
         super().segfault()

@@ -269,6 +269,8 @@ def test_signals_leave_a_folder_that_goes_on(
     folder = tmp_path / "heat"
     script = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        # A shell that starts the suite in the background has Ctrl-C ignored.
+        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import argparse\nfrom data_gen import generate\n"
         "parser = argparse.ArgumentParser()\ngenerate.add_arguments(parser)\n"
         "sys.exit(generate.run(parser.parse_args(sys.argv[1:])))\n"

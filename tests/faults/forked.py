@@ -4,6 +4,7 @@ A start of Python per kill point would cost minutes; a fork costs milliseconds. 
 Dask itself does when workers die is the matter of `test_workers.py`.
 """
 
+import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -62,10 +63,14 @@ def start(
         child = os.fork()
     if child:
         send.close()
+        with contextlib.suppress(EOFError):
+            receive.recv()
         return receive
     try:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
         leave_lock()
+        # Until here it holds what a parent that ends at once would have let go.
+        send.send(None)
         if os.getppid() == parent:
             for number in share:
                 try:

@@ -12,6 +12,8 @@ from typing import Any, get_origin
 
 from docutils import nodes
 from latex2mathml.converter import convert
+from myst_nb.core import render
+from myst_nb.core.utils import coalesce_streams
 from sphinx.util.nodes import make_refnode
 
 HERE = Path(__file__).parent
@@ -45,6 +47,24 @@ nb_execution_in_temp = True
 nb_execution_timeout = 1800
 nb_execution_raise_on_error = True
 nb_merge_streams = True
+
+
+def _join(outputs: list[Any]) -> list[Any]:
+    """Join the pieces of a stream as they came; myst-nb ends a line after each."""
+    whole: list[Any] = []
+    streams: dict[str, Any] = {}
+    for output in outputs:
+        name = output.get("name") if output["output_type"] == "stream" else None
+        if name in streams:
+            streams[name]["text"] += output["text"]
+            continue
+        whole.append(output)
+        if name is not None:
+            streams[name] = output
+    return coalesce_streams(whole)
+
+
+render.coalesce_streams = _join
 nb_render_markdown_format = "gfm"
 # Progress goes to stderr, and differs from run to run.
 nb_output_stderr = "remove"

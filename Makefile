@@ -41,7 +41,7 @@ test: $(INSTALLED)
 
 # Kills, full disks and hostile files, at every place of what `test` takes samples of.
 faults: $(INSTALLED)
-	$(BIN)/python -m pytest -m faults -n logical --maxprocesses 2 -rfEP
+	$(BIN)/python -m pytest -m faults -n logical --maxprocesses 2 -v -rfEP
 
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow

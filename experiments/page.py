@@ -201,6 +201,12 @@ def downloads(files: Sequence[Download]) -> str:
     return f'<p class="note">Data: {", ".join(links)}</p>\n'
 
 
+def links(targets: Sequence[tuple[str, str]]) -> str:
+    """Return links to other pages, each with its text."""
+    found = (f'<a href="{escape(to)}">{escape(text)}</a>' for to, text in targets)
+    return f"<p>{', '.join(found)}</p>" if targets else ""
+
+
 def commands(lines: Sequence[str]) -> str:
     """Return what made the numbers above, to be run in the page's folder."""
     if not lines:

@@ -97,7 +97,7 @@ def phase_diagram(summary: Summary) -> Figure:
         _draw_floors(axes, summary, strengths, prefix)
         _draw_families(axes, cells, strengths, pick)
         axes.set_title(title)
-        _log(axes, "y")
+        log_axis(axes, "y")
     row[0].set_ylabel("VRMSE after 10 steps")
     _finish(figure, summary, row)
     return figure
@@ -106,21 +106,26 @@ def phase_diagram(summary: Summary) -> Figure:
 @styled
 def ratio_chart(summary: Summary) -> Figure:
     """Return relaxed error over that of the best strict or free family."""
-    cells, strengths = largest(summary), strengths_of(summary)
-
-    def pick(cell: Cell) -> Interval | None:
-        found = [r for r in cell.ratios if r.measure == "10 steps"]
-        return found[0].of_medians if found else None
-
     figure = new_figure(7.0, 4.6)
     axes = figure.add_subplot()
-    axes.axhline(1.0, color=SOLVER, lw=1.4)
-    axes.axhspan(1.0, 1.1, color=GREY, alpha=0.18, lw=0)
-    _draw_families(axes, cells, strengths, pick)
-    _log(axes, "y", (1, 1.5, 2, 3, 5, 7))
-    axes.set_ylabel("error / best of strict and free")
+    draw_ratios(axes, summary, looks(largest(summary)))
     _finish(figure, summary, [axes])
     return figure
+
+
+def rollout_ratio(cell: Cell) -> Interval | None:
+    """Return the ratio after 10 steps, None of families that are not compared."""
+    found = [r for r in cell.ratios if r.measure == "10 steps"]
+    return found[0].of_medians if found else None
+
+
+def draw_ratios(axes: Axes, summary: Summary, styles: dict[str, Look]) -> None:
+    axes.axhline(1.0, color=SOLVER, lw=1.4)
+    axes.axhspan(1.0, 1.1, color=GREY, alpha=0.18, lw=0)
+    cells, strengths = largest(summary), strengths_of(summary)
+    _draw_families(axes, cells, strengths, rollout_ratio, styles)
+    log_axis(axes, "y", (1, 1.5, 2, 3, 5, 7))
+    axes.set_ylabel("error / best of strict and free")
 
 
 @styled
@@ -168,10 +173,11 @@ def _draw_families(
     cells: Sequence[Cell],
     strengths: Sequence[float],
     pick: Callable[[Cell], Interval | None],
+    styles: dict[str, Look] | None = None,
 ) -> None:
     """Draw a quantity of each family, strengths side by side."""
     drawn = [f for f in in_order(cells) if any(pick(c) for c in cells if c.family == f)]
-    styles, spread = looks(cells), 0.035
+    styles, spread = styles or looks(cells), 0.035
     for number, family in enumerate(drawn):
         shift = spread * (number - (len(drawn) - 1) / 2)
         places, values, low, high = [], [], [], []
@@ -225,7 +231,7 @@ def _finish(figure: Figure, summary: Summary, lowest: Sequence[Axes]) -> None:
     one_legend(figure)
 
 
-def _log(
+def log_axis(
     axes: Axes, which: Literal["x", "y"], steps: Sequence[float] = (1, 2, 5)
 ) -> None:
     """Make an axis logarithmic, with plain numbers on it."""
@@ -256,6 +262,14 @@ def defect_scatter(summary: Summary) -> Figure | None:
         return None
     figure = new_figure(7.6, 6.2)
     axes = figure.add_subplot()
+    draw_defects(axes, cells, looks(largest(summary)))
+    axes.set_ylabel("defect of the model")
+    one_legend(figure)
+    return figure
+
+
+def draw_defects(axes: Axes, cells: Sequence[Cell], styles: dict[str, Look]) -> None:
+    """Draw the defects of cells that have them, and the identity."""
     solver = numbers([c.solver_defect for c in cells])
     found = [c.model_defect for c in cells]
     model, low, high = (
@@ -264,16 +278,12 @@ def defect_scatter(summary: Summary) -> Figure | None:
     )
     top = max(solver.max(), np.nanmax(model))
     axes.plot([0, top], [0, top], color=SOLVER, lw=1.4, label="model = solver")
-    styles = looks(largest(summary))
     for family in in_order(cells):
         own = [i for i, c in enumerate(cells) if c.family == family]
         look = styles[family]
         axes.plot(solver[own], model[own], label=label(family), **line_style(look))
         axes.vlines(solver[own], low[own], high[own], color=look.colour, lw=1.3)
     axes.set_xlabel("defect of the solver, mean over broken motions")
-    axes.set_ylabel("defect of the model")
-    one_legend(figure)
-    return figure
 
 
 # Against cost -----------------------------------------------------------------------
@@ -302,8 +312,8 @@ def size_chart(summary: Summary) -> Figure | None:
                 numbers([c.size for c in own]), numbers([c.test.value for c in own]),
                 label=label(family), **line_style(styles[family]),
             )  # fmt: skip
-        _log(axes, "y")
-        _log(axes, "x")
+        log_axis(axes, "y")
+        log_axis(axes, "x")
         axes.set_title(f"{summary.term.replace('_', ' ')} {strength:g}")
         axes.set_xlabel("training trajectories")
         axes.set_xticks(sizes, [str(s) for s in sizes])
@@ -329,8 +339,8 @@ def cost_chart(summary: Summary) -> Figure:
                 numbers([c.test.value for c in own]),
                 label=label(family), **marker_style(styles[family]),
             )  # fmt: skip
-        _log(axes, "y")
-        _log(axes, "x")
+        log_axis(axes, "y")
+        log_axis(axes, "x")
         axes.set_title(f"{summary.term.replace('_', ' ')} {strength:g}")
         axes.set_xlabel("operations per step [10⁶]")
     panels[0].set_ylabel("VRMSE after 10 steps")

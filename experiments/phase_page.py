@@ -22,15 +22,15 @@ from experiments.phase_figures import (
     largest,
     phase_diagram,
     ratio_chart,
+    rollout_ratio,
     size_chart,
     strengths_of,
 )
 from experiments.phase_spectrum import spectrum_panels
 from experiments.statistics import Interval
-from experiments.sweep_summary import Cell, Summary, summarise
+from experiments.sweep_summary import Agreement, Cell, Summary, summarise
 from experiments.sweep_table import Table, csv_of, read_table
 from pde_sym.config import canonical_json
-from pde_sym.errors import InputError
 from pde_sym.store import files
 
 INTERVALS = (
@@ -78,24 +78,17 @@ CAPTIONS = {
 """Title and caption of every figure."""
 
 
-def report_sweep(folders: Sequence[Path], out: Path, *, as_json: bool) -> int:
+def report_sweep(folder: Path, out: Path, *, as_json: bool) -> int:
     """Write the page of the sweep in a folder; print where, or its summary.
 
     Raises
     ------
-    InputError
-        When there is more than one folder.
     DataError
         When its table is damaged.
     """
-    if folders[1:]:
-        raise InputError(
-            f"a page shows one sweep, got {len(folders)} folders; give one with a "
-            "table.json"
-        )
-    table = read_table(folders[0])
+    table = read_table(folder)
     summary = summarise(table)
-    write_sweep_page(table, summary, out, folders[0])
+    write_sweep_page(table, summary, out, folder)
     print(canonical_json(summary) if as_json else out)
     return 0
 
@@ -179,7 +172,10 @@ def _data(table: Table, summary: Summary, folder: Path, out: Path) -> list[str]:
 
 def _errors(summary: Summary) -> list[str]:
     rows = [
-        [label(family), *(_shown(c.test) if c else PageCell("–") for c in cells)]
+        [
+            label(family),
+            *(shown_interval(c.test) if c else PageCell("–") for c in cells),
+        ]
         for family, cells in _grid(summary)
     ]
     floors = []
@@ -200,12 +196,8 @@ def _ratios(summary: Summary) -> list[str]:
         return []
     rows = []
     for family, cells in _grid(summary):
-        shown = []
-        for cell in cells:
-            found = [
-                r for r in (cell.ratios if cell else ()) if r.measure == "10 steps"
-            ]
-            shown.append(_shown(found[0].of_medians, 3) if found else PageCell("–"))
+        found = [rollout_ratio(cell) if cell else None for cell in cells]
+        shown = [shown_interval(one, 3) if one else PageCell("–") for one in found]
         if any(cell.text != "–" for cell in shown):
             rows.append([label(family), *shown])
     return [
@@ -220,38 +212,46 @@ def _ratios(summary: Summary) -> list[str]:
 
 
 def _agreement(summary: Summary) -> list[str]:
-    size = max(one.size for one in summary.agreements)
-    rows = []
-    for one in summary.agreements:
-        if one.size != size or one.defect is None:
-            continue
-        named = (
-            "–" if group not in one.leading else "{} of {}".format(*one.leading[group])
-            for group in ("turns and flips", "shifts")
-        )
-        found = one.defect
-        rows.append(
-            [
-                label(one.family),
-                f"{found.correlation:.3f}",
-                f"{found.slope:.3f}",
-                f"{found.intercept:.1e}",
-                *named,
-            ]
-        )
-    columns = ["family", "correlation", "slope", "at 0"]
-    columns += ["leading irrep of D4", "leading wave number"]
+    rows = [[label(one.family), *agreement(one)] for one in agreements(summary)]
     return [
         page.heading("Defect of the model against that of the solver"),
-        page.table(columns, rows),
-        page.paragraph(
-            "Least squares through the medians at all strengths. Leading: in how many "
-            "runs the largest share outside the trivial one is that of the solver, of "
-            "those at strengths where the solver's share is above the family's own at "
-            "strength 0.",
-            "note",
-        ),
+        page.table(["family", *AGREEMENT], rows),
+        page.paragraph(AGREEMENT_NOTE, "note"),
     ]
+
+
+AGREEMENT = (
+    "correlation",
+    "slope",
+    "at 0",
+    "leading irrep of D4",
+    "leading wave number",
+)
+"""Columns of `agreement`."""
+AGREEMENT_NOTE = (
+    "Least squares through the medians at all strengths. Leading: in how many runs the "
+    "largest share outside the trivial one is that of the solver, of those at "
+    "strengths where the solver's share is above the family's own at strength 0."
+)
+
+
+def agreements(summary: Summary) -> list[Agreement]:
+    """Return those of the largest training set that have a line."""
+    size = max(one.size for one in summary.agreements)
+    return [one for one in summary.agreements if one.size == size and one.defect]
+
+
+def agreement(one: Agreement) -> list[str]:
+    """Return how a family follows the solver, a text a column."""
+    named = (
+        "–" if group not in one.leading else "{} of {}".format(*one.leading[group])
+        for group in ("turns and flips", "shifts")
+    )
+    found = one.defect
+    if found is None:
+        return ["–", "–", "–", *named]
+    numbers = f"{found.correlation:.3f}", f"{found.slope:.3f}", f"{found.intercept:.1e}"
+    return [*numbers, *named]
 
 
 def _cost(summary: Summary) -> list[str]:
@@ -293,7 +293,7 @@ def _columns(summary: Summary) -> Sequence[str]:
     return ["family", *(f"{s:g}" for s in strengths_of(summary))]
 
 
-def _shown(found: Interval, digits: int = 4) -> PageCell:
+def shown_interval(found: Interval, digits: int = 4) -> PageCell:
     if found.value is None:
         return PageCell("failed")
     high = "∞" if found.high is None else f"{found.high:.{digits}f}"

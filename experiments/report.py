@@ -1,4 +1,4 @@
-"""``pde-sym report``: one self-contained page on several evaluated runs, or a sweep.
+"""``pde-sym report``: one self-contained page on evaluated runs, a sweep, or sweeps.
 
 The page states what was measured; what follows from it is left to the reader.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from experiments import page
 from experiments.commands import data_folder, made_data, near, spoken, trained
 from experiments.evaluation import UNKNOWN, Evaluation, is_imported
+from experiments.overview import report_sweeps
 from experiments.page import Download, Picture, Player
 from experiments.phase_page import report_sweep
 from experiments.report_data import as_csv
@@ -43,23 +44,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         metavar="FOLDER",
-        help="folders with evaluated runs, or such runs; or the folder of a sweep",
+        help="folders with evaluated runs, or such runs; or those of sweeps",
     )
     parser.add_argument(
         "--out",
         type=Path,
         metavar="FILE.html",
-        help="the page; figures go beside it, into figures/ (FOLDER/report.html)",
+        help="the page; figures go beside it, into figures/ (FOLDER/report.html; of "
+        "several sweeps overview.html beside their folders)",
     )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    out = arguments.out or arguments.folders[0] / "report.html"
+    given = arguments.folders
+    is_sweep = any((folder / TABLE_FILE).exists() for folder in given)
+    several = is_sweep and len(given) > 1
+    usual = given[0].parent / "overview.html" if several else given[0] / "report.html"
+    out = arguments.out or usual
     if out.suffix.lower() not in {".html", ".htm"}:
         raise InputError(f"--out {out}: expected a suffix .html")
-    if any((folder / TABLE_FILE).exists() for folder in arguments.folders):
-        return report_sweep(arguments.folders, out, as_json=arguments.json)
+    if several:
+        return report_sweeps(given, out, as_json=arguments.json)
+    if is_sweep:
+        return report_sweep(given[0], out, as_json=arguments.json)
     folders = find_runs(arguments.folders)
     evaluations = read_evaluations(folders)
     series = group_by_seed(evaluations)

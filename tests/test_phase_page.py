@@ -3,6 +3,7 @@
 import base64
 import csv
 import io
+import json
 import math
 import re
 from pathlib import Path
@@ -16,7 +17,8 @@ from experiments import phase_figures as figures
 from experiments import phase_spectrum as spectra
 from experiments.__main__ import main
 from experiments.drawing import encode
-from experiments.sweep_summary import Summary, summarise
+from experiments.overview import defect_panels, ratio_panels
+from experiments.sweep_summary import Cell, Summary, summarise
 from experiments.sweep_table import Measured, Table, write_table
 
 
@@ -193,11 +195,68 @@ def test_the_page_holds_tables_and_figures(
     assert list(csv.DictReader(inside)) == list(csv.DictReader(beside))
 
 
-def test_one_page_is_of_one_sweep(
+def test_several_sweeps_have_an_overview(
+    table: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = make_table(strengths=(0.0, 1.0, 3.0), title="Another", sizes=(8,))
+    for name, one in (("first", table), ("second", other)):
+        (tmp_path / name).mkdir()
+        write_table(tmp_path / name, one)
+    assert main(["report", str(tmp_path / "first")]) == 0
+    folders = [str(tmp_path / name) for name in ("first", "second")]
+    assert main(["report", *folders]) == 0
+    out = tmp_path / "overview.html"
+    assert capsys.readouterr().out.split()[-1] == str(out)
+    text = out.read_text()
+    assert "Sweeps: 2; systems: 1; ways of breaking a symmetry: 1" in text
+    # A link to the page that is there, none to the other.
+    assert 'href="first/report.html"' in text
+    assert "second/report.html" not in text
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {
+        "ratios",
+        "defects",
+    }
+    assert not re.search("https?://", text)
+    # The last ratio of the shorter sweep is that of its strength 3.
+    (cell,) = [
+        c
+        for c in summarise(other).cells
+        if (c.family, c.strength) == ("modulated", 3.0)
+    ]
+    found = figures.rollout_ratio(cell)
+    assert found is not None
+    assert f"<td>{found.value:.2f}<br><small>at 3: {found.low:.2f} to" in text
+    assert main(["report", *folders, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["second"]["title"] == "Another"
+
+
+def test_an_overview_draws_what_was_measured(table: Table) -> None:
+    intact = make_table(families=("strict", "free"), sizes=(8,))
+    both = {"one": summarise(table), "other": summarise(intact)}
+    ratios, defects = ratio_panels(both), defect_panels(both)
+    assert ratios is not None
+    assert defects is not None
+    # No family of the other is compared.
+    assert [len(one.axes) for one in (ratios, defects)] == [1, 2]
+    assert ratio_panels({"other": both["other"]}) is None
+    drawn = {line.get_label(): line for line in defects.axes[1].get_lines()}
+    solver = drawn["free"].get_xdata()
+    assert solver == pytest.approx([c.solver_defect for c in largest_free(both)])
+
+
+def largest_free(summaries: dict[str, Summary]) -> list[Cell]:
+    return [c for c in summaries["other"].cells if c.family == "free"]
+
+
+def test_bad_sweeps_are_one_line(
     table: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_table(tmp_path, table)
     assert main(["report", str(tmp_path), str(tmp_path)]) == 2
-    assert "one sweep, got 2" in capsys.readouterr().err
+    assert "folders of different names" in capsys.readouterr().err
+    assert main(["report", str(tmp_path), str(tmp_path / "none")]) == 4
+    assert "no table.json" in capsys.readouterr().err
+    assert not (tmp_path.parent / "overview.html").exists()
     (tmp_path / "table.json").write_text("{")
     assert main(["report", str(tmp_path)]) == 4

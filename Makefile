@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALLED := $(VENV)/.installed
 RUN := $(BIN)/pde-sym
 
-.PHONY: install demo test faults slow mutation compiled browser peers lint docs study clean
+.PHONY: install demo test faults slow mutation sweeps compiled browser peers lint docs study clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -49,6 +49,21 @@ slow: $(INSTALLED)
 # Small defects in store, seeds, checkpoints and resume, and whether their tests see them.
 mutation: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/mutation.py
+
+# The tables and figures of experiments/results, from nothing or from where it stopped:
+# hours. Sweeps do not ask for more than a core; `make -j2 sweeps` takes two.
+SWEEPS := beta-plane heat-anisotropy kdv-bathymetry body-gravity body-asymmetry
+KEPT := experiments/results
+sweeps: $(SWEEPS:%=sweep-%)
+	$(RUN) report $(SWEEPS:%=results/%)
+	cp results/figures/ratios.png results/figures/defects.png $(KEPT)/
+$(SWEEPS:%=sweep-%): sweep-%: $(INSTALLED)
+	TERM=dumb $(RUN) sweep $* --out results/$*
+	$(RUN) report results/$*
+	mkdir -p $(KEPT)/$*
+	cp results/$*/table.csv results/$*/summary.json $(KEPT)/$*/
+	for figure in phase ratio defect spectrum; do \
+		cp results/$*/figures/$$figure.png $(KEPT)/$*/ 2>/dev/null || true; done
 
 compiled: $(INSTALLED)
 	$(BIN)/python -m pytest -m compiled

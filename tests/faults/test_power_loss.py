@@ -48,7 +48,7 @@ class Recorder(files.Disk):
         return super().create(path)
 
     def append(self, path: Path) -> int:
-        raise NotImplementedError("a log is not flushed, nothing is promised of it")
+        raise AssertionError(f"{path}: logs are not flushed, no promise is of them")
 
     def write(self, descriptor: int, data: memoryview) -> int:
         written = super().write(descriptor, data)

@@ -101,7 +101,8 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-# The site, into docs/_build/html: pages are executed where their code has changed.
+# The site, into docs/_build/html: pages are executed where their code has changed, and
+# every link and anchor in it is followed.
 # What it needs is installed now, beside the rest: the optional group `docs`.
 DOCS_INSTALLED := $(VENV)/.docs
 DOCS_NEEDS := import tomllib; \
@@ -114,6 +115,7 @@ $(DOCS_INSTALLED): $(INSTALLED)
 docs: $(DOCS_INSTALLED)
 	$(BIN)/python -m sphinx -W --keep-going -b html -d docs/_build/doctrees \
 		docs docs/_build/html
+	$(BIN)/python docs/links.py docs/_build/html
 
 # The demo: a conductor with bubbles, three surrogates, one page. The surrogates are
 # trained two at a time, one thread each; what is finished is not done again.

@@ -28,7 +28,7 @@ extensions = [
     "numpydoc",
     "sphinxcontrib.bibtex",
 ]
-exclude_patterns = ["_build", "shown.py"]
+exclude_patterns = ["_build", "shown.py", "links.py"]
 html_theme = "furo"
 html_title = f"pde_sym {release}"
 html_static_path = ["_static"]

@@ -85,8 +85,12 @@ def _bash() -> str:
 
 
 def _zsh() -> str:
-    """Return bash's: zsh reads it."""
-    return "autoload -U +X bashcompinit && bashcompinit\n" + _bash()
+    """Return bash's, which zsh reads once its own completion is switched on."""
+    start = [
+        "(( $+functions[compdef] )) || { autoload -U compinit && compinit -i }",
+        "autoload -U +X bashcompinit && bashcompinit",
+    ]
+    return "\n".join([*start, _bash()])
 
 
 def _fish() -> str:

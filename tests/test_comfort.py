@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -110,8 +111,38 @@ def test_other_shells_know_every_command(shell: str) -> None:
     for name in COMMANDS:
         assert name in text
     assert "tensorboard" in text
-    if shutil.which(shell):
-        subprocess.run([shell, "-n"], input=text, text=True, check=True)
+
+
+def run_in(shell: str, *arguments: str) -> list[str]:
+    """Return the lines that a shell without start-up files prints."""
+    if not shutil.which(shell):
+        pytest.skip(f"no {shell} here")
+    plain = {"zsh": "-f", "fish": "--no-config"}[shell]
+    words = [shell, plain, *arguments]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+def test_fish_completes_commands_options_and_values(tmp_path: Path) -> None:
+    (tmp_path / "pde-sym.fish").write_text(script("fish"))
+
+    def offered(line: str) -> list[str]:
+        asked = f"source {tmp_path}/pde-sym.fish; complete -C {shlex.quote(line)}"
+        return [line.split("\t")[0] for line in run_in("fish", "-c", asked)]
+
+    assert offered("pde-sym roll")[0] == "rollout"
+    assert "--tensorboard" in offered("pde-sym train --ten")
+    assert offered("pde-sym generate --environment ") == ["given", "hidden"]
+    assert "kdv" in offered("pde-sym systems k")
+    assert offered("pde-sym train --nonsense") == []
+
+
+def test_zsh_takes_the_completion_without_a_start_up_file(tmp_path: Path) -> None:
+    """Its own completion is off there, and knows the command afterwards."""
+    (tmp_path / "pde-sym.zsh").write_text(script("zsh"))
+    asked = f"HOME={tmp_path}; source {tmp_path}/pde-sym.zsh; print $_comps[pde-sym]"
+    assert "_bash_complete" in run_in("zsh", "-c", asked)[0]
 
 
 def test_completion_prints_the_script(capsys: pytest.CaptureFixture[str]) -> None:

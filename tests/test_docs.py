@@ -88,6 +88,52 @@ def test_the_examples_of_docstrings() -> None:
     assert count >= 8
 
 
+TEXTS = [*ROOT.glob("*.md"), *(ROOT / "examples").rglob("*.md"), *PAGES]
+
+
+def targets_in(page: Path) -> list[str]:
+    """Return the files that a page links to, without their anchors."""
+    found = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+    return [link for link in found if not re.match(r"\w+:", link)]
+
+
+def missing_targets(page: Path) -> list[str]:
+    return [link for link in targets_in(page) if not (page.parent / link).exists()]
+
+
+def test_the_files_that_texts_link_to_are_there(tmp_path: Path) -> None:
+    assert targets_in(ROOT / "README.md")
+    assert {p.name: missing for p in TEXTS if (missing := missing_targets(p))} == {}
+    wrong = tmp_path / "page.md"
+    wrong.write_text("[a](page.md#there), [b](none.md) and [c](https://example.org/d)")
+    assert missing_targets(wrong) == ["none.md"]
+
+
+def broken_links(site: Path) -> str:
+    """Return what the check of a built site says."""
+    check = [sys.executable, DOCS / "links.py", site]
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert done.returncode == bool(done.stderr)
+    return done.stderr
+
+
+def test_links_and_anchors_of_a_site_are_followed(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    (site / "more").mkdir(parents=True)
+    (tmp_path / "outside.html").write_text("")
+    (site / "index.html").write_text(
+        '<h1 id="a">A</h1><a href="more/b.html#c%20d">B</a>'
+    )
+    other = site / "more" / "b.html"
+    sound = '<p id="c d"><a href="../index.html#a">A</a><a href="https://x.org/y">'
+    other.write_text(sound)
+    assert broken_links(site) == ""
+    wrong = ("../index.html#b", "none.html", "#e", "../../outside.html", "../more")
+    for link in wrong:
+        other.write_text(f'{sound}<img src="{link}">')
+        assert broken_links(site) == f"more/b.html: {link}\n"
+
+
 @pytest.mark.slow
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     """Every page is executed; minutes. `make docs` installs what it needs."""
@@ -100,6 +146,7 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
+    assert broken_links(tmp_path / "html") == ""
     pages = [p.read_text() for p in (tmp_path / "html").rglob("*.html")]
     assert len(pages) > 30
     # Nothing is fetched from elsewhere.

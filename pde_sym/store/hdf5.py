@@ -38,7 +38,7 @@ def encode(shard: Shard) -> bytes:
         "environment": shard.environment,
         **shard.strengths,
         **shard.invariants,
-        **shard.budgets,
+        **{name + BUDGET_SUFFIX: values for name, values in shard.budgets.items()},
     }.items():
         if not np.isfinite(values).all():
             raise DataError(f"{name} holds numbers that are not finite; not stored")

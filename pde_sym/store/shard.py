@@ -74,7 +74,7 @@ class Shard:
         _expect("times", self.times, (frames,))
         for name, values in self.strengths.items():
             _expect(name, values, (num,))
-        for name, values in {**self.invariants, **self.budgets}.items():
+        for name, values in (*self.invariants.items(), *self.budgets.items()):
             _expect(name, values, (num, frames))
         if self.states.dtype not in (np.float32, np.float64):
             raise InputError(f"states are float32 or float64, got {self.states.dtype}")

@@ -17,6 +17,7 @@ import pytest
 from experiments import doctor
 from experiments.__main__ import COMMANDS, main
 from experiments.completion import script
+from pde_sym import progress as module
 from pde_sym.progress import Talk, progress, talking
 
 ROOT = Path(__file__).parents[1]
@@ -253,6 +254,28 @@ def test_verbose_tells_every_part(talk: int, lines: int) -> None:
     with progress("making", 3, "things", stream) as finished:
         finished(1)
     assert len(stream.getvalue().splitlines()) == lines
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_silent_when_quick_and_a_line_or_bar_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def work(stream: io.StringIO) -> str:
+        with progress("making", 4, "files", stream) as finished:
+            for _ in range(4):
+                finished(1)
+        return stream.getvalue()
+
+    assert work(io.StringIO()) == work(Terminal()) == ""
+    monkeypatch.setattr(module, "QUIET_SECONDS", 0.0)
+    assert work(io.StringIO()) == "making: 1 of 4 files, 0 s left\n"
+    assert "making" in work(Terminal())
 
 
 def test_colours_are_for_terminals_only(data: Path) -> None:

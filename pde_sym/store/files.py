@@ -28,11 +28,11 @@ class Disk:
     """The system calls that change the disk, one method each."""
 
     def create(self, path: Path) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         return os.open(path, flags, 0o666)
 
     def append(self, path: Path) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
         return os.open(path, flags, 0o666)
 
     def write(self, descriptor: int, data: memoryview) -> int:
@@ -167,7 +167,7 @@ def _write_all(path: Path, data: bytes) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         disk.sync(descriptor)
     finally:
@@ -196,9 +196,7 @@ def lock(folder: Path) -> Iterator[None]:
     """
     path = folder / LOCK
     try:
-        descriptor = os.open(
-            path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666
-        )
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError as error:
         raise OutputError(f"{path}: cannot be opened ({error.strerror})") from error
     try:

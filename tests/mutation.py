@@ -1,20 +1,20 @@
 """Mutation testing: small defects are put into a module; do its tests see them?
 
     python tests/mutation.py                    # a sample of each module below
-    python tests/mutation.py seeds --most 1000  # every mutant of one
+    python tests/mutation.py pde_sym.seeds --most 1000  # every mutant of one
 
 A mutant changes one place: a comparison, a sum, a number, a truth, a text that is no
 message, an argument that is left out, a statement that is not done. It lives in a fork
-of a process that has loaded everything, so that it costs the time of its tests, and is
-killed when one of them fails or takes too long.
+of a process that has collected the tests, so that it costs the time of those up to the
+one that fails, and is killed by that, or when it takes too long.
 """
 
 import argparse
 import ast
 import copy
+import importlib
 import importlib.abc
 import importlib.util
-import io
 import os
 import random
 import resource
@@ -25,7 +25,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -35,21 +34,29 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = {
-    "seeds": ["test_seeds.py"],
-    "checkpoint": ["test_checkpoint.py"],
-    "training_state": [
-        *("test_training_state.py", "test_training_resume.py"),
-        *("-k", "not every_call_that"),
+    "pde_sym.seeds": ["test_seeds.py"],
+    "pde_sym.checkpoint": ["test_checkpoint.py"],
+    "pde_sym.training_state": [
+        *("test_training_folder.py", "test_training_state.py"),
+        *("test_training_resume.py", "-k", "not every_call_that"),
     ],
-    "store.files": ["test_store_files.py", "test_store_folder.py"],
-    "store.folder": ["test_store_folder.py", "test_store.py"],
-    "store.shard": ["test_store.py"],
-    "store.schema": ["test_store.py", "test_store_tensors.py"],
-    "store.hdf5": ["test_store.py", "test_store_tensors.py"],
-    "store.statistics": ["test_store.py", "test_dataset.py"],
+    "pde_sym.store.files": [
+        *("test_store_files.py", "test_checkpoint.py", "-k", "not killed"),
+    ],
+    "pde_sym.store.folder": [
+        *("test_manifest.py", "test_store_folder.py", "-k", "not then_the_same"),
+    ],
+    "pde_sym.store.shard": ["test_store.py"],
+    "pde_sym.store.schema": ["test_store_schema.py"],
+    "pde_sym.store.hdf5": [
+        *("test_store.py", "test_store_tensors.py", "test_store_schema.py"),
+        *("-k", "not attitude"),
+    ],
+    "pde_sym.store.statistics": ["test_store_statistics.py", "test_store.py"],
+    "data_gen.build": ["test_store_folder.py", "-k", "not then_the_same"],
 }
-"""Module of pde_sym -> its tests, the quickest to fail first."""
-CPU_SECONDS, SECONDS = 120, 1200
+"""Module -> its tests, the quickest to fail first."""
+CPU_SECONDS, SECONDS = 60, 1200
 """A mutant that takes longer is killed."""
 SWAPS: dict[type[ast.AST], type[ast.AST]] = {
     ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.LtE, ast.LtE: ast.Lt,
@@ -147,6 +154,16 @@ def mutants(tree: ast.Module) -> list[Mutant]:
     return found
 
 
+def our_modules() -> dict[str, ModuleType]:
+    """Return what is loaded of this repository, tests included."""
+    files = {n: getattr(m, "__file__", None) or "" for n, m in sys.modules.items()}
+    return {
+        name: sys.modules[name]
+        for name, file in files.items()
+        if Path(file).is_relative_to(ROOT) and ".venv" not in file
+    }
+
+
 class Planted(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds one module, whose source is `tree`."""
 
@@ -166,10 +183,8 @@ class Planted(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def load_afresh(self) -> None:
         """Have everything of ours imported again, and this module as it is here."""
-        for name in list(sys.modules):
-            file = getattr(sys.modules[name], "__file__", None)
-            if file and Path(file).is_relative_to(ROOT) and ".venv" not in file:
-                del sys.modules[name]
+        for name in our_modules():
+            del sys.modules[name]
         sys.meta_path.insert(0, self)
 
     def load_in_place(self) -> None:
@@ -177,28 +192,63 @@ class Planted(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
         It spares an import of everything; what a test holds elsewhere stays as it was.
         """
-        module = sys.modules[self.name]
+        module = importlib.import_module(self.name)
         before = dict(vars(module))
         self.exec_module(module)
-        new = {
-            id(value): vars(module)[name]
-            for name, value in before.items()
-            if getattr(value, "__module__", None) == self.name
-        }
-        for other in list(sys.modules.values()):
-            for name, value in list(getattr(other, "__dict__", {}).items()):
-                if id(value) in new:
-                    setattr(other, name, new[id(value)])
+        for other in our_modules().values():
+            for name in before.keys() & vars(other).keys():
+                if vars(other)[name] is before[name]:
+                    setattr(other, name, vars(module)[name])
 
 
-def survives(load: Callable[[], None], tests: list[str]) -> bool:
-    """Run the tests on a module in a fork; return whether all of them pass."""
+class Suite:
+    """Tests that are collected once and run in forks, the module loaded anew in each.
+
+    A plugin of pytest: `work` is done where pytest would run the tests.
+    """
+
+    def __init__(self, work: Callable[["Suite"], None]) -> None:
+        self.work = work
+        self.recent: list[int] = []
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        self.session, self.items = session, session.items
+        self.work(self)
+        return True
+
+    def passes(self, load: Callable[[], None]) -> bool:
+        """Return whether all tests pass; what failed of late comes first."""
+        later = [n for n in range(len(self.items)) if n not in self.recent]
+        order = [*self.recent, *later]
+        code = exit_code(lambda: self.run(load, order))
+        if 0 < code <= len(order):
+            self.recent = [order[code - 1], *self.recent][:8]
+            self.recent = list(dict.fromkeys(self.recent))
+        return code == 0
+
+    def run(self, load: Callable[[], None], order: list[int]) -> int:
+        """Return 0, or at which place in the order a test failed."""
+        load()
+        items = [self.items[number] for number in order]
+        for place, item in enumerate(items, start=1):
+            following = items[place] if place < len(items) else None
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if self.session.testsfailed:
+                return place
+        return 0
+
+
+def exit_code(work: Callable[[], int]) -> int:
+    """Do `work` in a fork, with limits, in silence; return what it returns."""
+    place = tempfile.mkdtemp(prefix="mutant-")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child:
-        return os.waitpid(child, 0)[1] == 0
-    code = 1
+        status = os.waitpid(child, 0)[1]
+        shutil.rmtree(place, ignore_errors=True)
+        return os.waitstatus_to_exitcode(status)
+    code = 255
     try:
         os.setpgid(0, 0)
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
@@ -206,39 +256,51 @@ def survives(load: Callable[[], None], tests: list[str]) -> bool:
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
-        load()
-        place = tempfile.mkdtemp(prefix="mutant-")
-        code = run_tests("-x", f"--basetemp={place}/t", *tests)
-        shutil.rmtree(place, ignore_errors=True)
+        # Where pytest makes its temporary folders.
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = place
+        code = work()
     finally:
         os._exit(code)
 
 
-def run_tests(*words: str) -> int:
+def run_tests(words: list[str], *plugins: object) -> int:
     files = [str(ROOT / "tests" / w) if w.endswith(".py") else w for w in words]
-    plain = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--rootdir={ROOT}"]
-    return int(pytest.main([*plain, *files]))
+    without = ("cacheprovider", "xdist", "terminal")
+    plain = ["-x", "-s", f"--rootdir={ROOT}", *(f"-pno:{name}" for name in without)]
+    return int(pytest.main([*plain, *files], plugins))
 
 
 def tried(module: str, most: int, seed: int) -> tuple[int, int]:
     """Try up to `most` mutants; return how many, and how many were killed."""
-    path = ROOT / "pde_sym" / f"{module.replace('.', '/')}.py"
+    path = ROOT / f"{module.replace('.', '/')}.py"
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    name, tests, begin = f"pde_sym.{module}", MODULES[module], time.monotonic()
-    whole = Planted(name, path, tree)
-    assert survives(whole.load_in_place, tests), f"{module}: red without a mutant"
-    everyone, alive = mutants(tree), 0
+    begin, red = time.monotonic(), f"{module}: red without a mutant"
+    whole, everyone = Planted(module, path, tree), mutants(tree)
     few = random.Random(seed).sample(everyone, min(most, len(everyone)))
-    for mutant in sorted(few, key=lambda one: one.line):
-        planted = Planted(name, path, mutant.planted(tree))
-        if not survives(planted.load_in_place, tests):
-            continue
-        if not alive:
-            assert survives(whole.load_afresh, tests), f"{module}: red without a mutant"
-        if survives(planted.load_afresh, tests):
-            alive += 1
-            print(f"{path.relative_to(ROOT)}:{mutant}", flush=True)
-    killed, seconds = len(few) - alive, time.monotonic() - begin
+    few.sort(key=lambda one: one.line)
+
+    def planted(mutant: Mutant) -> Planted:
+        return Planted(module, path, mutant.planted(tree))
+
+    def passes_afresh(one: Planted) -> bool:
+        def work() -> int:
+            one.load_afresh()
+            return run_tests(MODULES[module])
+
+        return exit_code(work) == 0
+
+    alive: list[Mutant] = []
+
+    def work(suite: Suite) -> None:
+        assert suite.passes(whole.load_in_place), red
+        alive.extend(one for one in few if suite.passes(planted(one).load_in_place))
+
+    assert run_tests(MODULES[module], Suite(work)) == 0
+    assert passes_afresh(whole), red
+    alive = [one for one in alive if passes_afresh(planted(one))]
+    for one in alive:
+        print(f"{path.relative_to(ROOT)}:{one}")
+    killed, seconds = len(few) - len(alive), time.monotonic() - begin
     print(
         f"{module}: {killed} of {len(few)} killed ({killed / len(few):.1%}), "
         f"of {len(everyone)} mutants; {seconds:.0f} s",
@@ -255,10 +317,6 @@ def main() -> None:
     arguments = parser.parse_args()
     sys.path.insert(0, str(ROOT))
     os.chdir(ROOT)
-    files = {w for name in arguments.modules for w in MODULES[name] if w[-3:] == ".py"}
-    with redirect_stdout(io.StringIO()):
-        # Loads what tests and modules need, once for all of them.
-        assert run_tests("--collect-only", *sorted(files)) == 0
     counts = [tried(name, arguments.most, arguments.seed) for name in arguments.modules]
     total, killed = (sum(numbers) for numbers in zip(*counts, strict=True))
     print(f"all: {killed} of {total} killed ({killed / total:.1%})")

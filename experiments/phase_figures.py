@@ -276,7 +276,7 @@ def draw_defects(axes: Axes, cells: Sequence[Cell], styles: dict[str, Look]) -> 
         numbers([getattr(one, end) for one in found])
         for end in ("value", "low", "high")
     )
-    top = max(solver.max(), np.nanmax(model))
+    top = 1.05 * solver.max()
     axes.plot([0, top], [0, top], color=SOLVER, lw=1.4, label="model = solver")
     for family in in_order(cells):
         own = [i for i, c in enumerate(cells) if c.family == family]

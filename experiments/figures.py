@@ -97,10 +97,10 @@ def invariant_names(first: Evaluation) -> list[tuple[str, ...]]:
 
 
 def legend_above(figure: Figure, handles: Sequence[Artist], labels: list[str]) -> None:
-    columns = 3 if max(map(len, labels)) > 24 else 5
-    figure.legend(
-        handles, labels, loc="outside upper center", ncols=min(columns, len(labels))
-    )
+    """Put a legend above all panels, in as many columns as the width has room for."""
+    inches = 0.6 + 0.09 * max(map(len, labels))
+    columns = min(5, len(labels), max(1, int(figure.get_figwidth() / inches)))
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns)
 
 
 @styled

@@ -17,13 +17,14 @@ from matplotlib.lines import Line2D
 from PIL import Image
 
 from experiments.animation import animate
-from experiments.drawing import encode, units
+from experiments.drawing import encode, new_figure, units
 from experiments.figures import (
     by_wave_number,
     defect_chart,
     drift_curve,
     element_name,
     error_curve,
+    legend_above,
     spectrum_chart,
 )
 from experiments.series import Series, group_by_seed
@@ -277,3 +278,24 @@ def test_labels_are_words_with_units():
     assert with_unit("a_b", "L^2") == "a b [L²]"
     assert with_unit("momentum", "M L^12 / T") == "momentum [M L¹² / T]"
     assert with_unit("smoke", "") == "smoke"
+
+
+@pytest.mark.parametrize("width", [5.5, 7.0, 11.0])
+def test_a_legend_fits_the_width(width: float) -> None:
+    figure = new_figure(width, 4.0)
+    axes = figure.add_subplot()
+    labels = [
+        "strict",
+        "strict boosts",
+        "free",
+        "free augmented",
+        "modulated",
+        "solver",
+    ]
+    drawn = [axes.plot([0, 1])[0] for _ in labels]
+    legend_above(figure, drawn, labels)
+    figure.canvas.draw()
+    (found,) = figure.legends
+    box = found.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1

@@ -191,6 +191,20 @@ def test_a_folder_is_replaced_or_what_it_was(
     assert [p.name for p in tmp_path.iterdir()] == ["old"]
 
 
+def test_what_cannot_be_put_back_is_kept_under_another_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_bytes(b"")
+    refusing = FailingDisk(2, for_good=True, counted=("rename",))
+    monkeypatch.setattr(files, "disk", refusing)
+    with pytest.raises(OutputError, match="old: cannot be written"):
+        files.replace_folder(tmp_path / "new", tmp_path / "old")
+    (kept,) = tmp_path.glob(f"{files.TEMPORARY}*")
+    assert [p.name for p in kept.iterdir()] == ["old"]
+
+
 # The lock ---------------------------------------------------------------------------
 
 

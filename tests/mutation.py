@@ -131,7 +131,10 @@ def places(node: ast.AST) -> Iterator[ast.AST]:
             documentation = isinstance(child, ast.Expr) and isinstance(
                 child.value, ast.Constant
             )
-            if not isinstance(child, ast.AST) or documentation:
+            alias = isinstance(node, ast.Module) and (
+                isinstance(child, ast.Assign) and isinstance(child.value, ast.Subscript)
+            )
+            if not isinstance(child, ast.AST) or documentation or alias:
                 continue
             yield child
             if not isinstance(child, ast.Raise | ast.JoinedStr | ast.ImportFrom):

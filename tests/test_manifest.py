@@ -164,10 +164,18 @@ def test_an_unfinished_one_may_have_less() -> None:
 # On disk ----------------------------------------------------------------------------
 
 
+BY = dict.fromkeys(("settings", "weights", "data"), HASH)
+
+
+@pytest.mark.parametrize("name", BY)
+def test_a_prediction_names_what_made_it_by_hashes(name: str) -> None:
+    with pytest.raises(InputError, match=f"test: {name}: "):
+        Prediction.parse({"run": "", "model": "", **BY, name: "1"}, where="test")
+
+
 @pytest.mark.parametrize("predicted", [False, True])
 def test_it_comes_back_as_it_was(tmp_path: Path, predicted: bool) -> None:
-    by = dict.fromkeys(("settings", "weights", "data"), HASH)
-    prediction = Prediction(run="a run", model="cnn", **by) if predicted else None
+    prediction = Prediction(run="a run", model="cnn", **BY) if predicted else None
     one = manifest(prediction=prediction)
     write_manifest(tmp_path, one)
     assert read_manifest(tmp_path) == one

@@ -96,10 +96,12 @@ peers: $(PEERS)/.installed
 	PYTHONPATH=. $(PEERS)/bin/python tests/check_neuralop_client.py results/peers/flow \
 		results/peers/export
 
+# The last line fails when a public name has no complete type.
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes pde_sym --ignoreexternal
 
 # The site, into docs/_build/html: pages are executed where their code has changed, and
 # every link and anchor in it is followed.

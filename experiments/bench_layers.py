@@ -24,7 +24,7 @@ from pde_sym.nn import (
     gspace,
     regular_type,
 )
-from pde_sym.nn._escnn import FieldType, R2Conv
+from pde_sym.nn._escnn import R2Conv
 
 Row = dict[str, Any]
 
@@ -107,7 +107,7 @@ def _layers(
 class _Escnn(nn.Module):
     """escnn's own layer, on plain tensors."""
 
-    def __init__(self, fields: FieldType, kernel_size: int) -> None:
+    def __init__(self, fields: Any, kernel_size: int) -> None:
         super().__init__()
         self.fields = fields
         self.layer = R2Conv(

@@ -102,7 +102,7 @@ class LostTrajectoryError(SimulationError):
         lost: Iterable[Lost],
         advice: str = ADVICE,
     ) -> None:
-        self.lost = tuple(sorted(lost, key=lambda one: one.index))
+        self.lost: tuple[Lost, ...] = tuple(sorted(lost, key=lambda one: one.index))
         self.advice = advice
         first, *others = self.lost
         more = f", and {len(others)} more" if others else ""

@@ -121,19 +121,24 @@ class Projection:
         solid: Tensor | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
+        self.dx: float
+        self.dy: float
         (nx, ny), (self.dx, self.dy) = grid.shape, grid.spacing
 
         def constant(values: Array) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(values)).to(device)
 
-        self.cosines = constant(cosines(nx)), constant(cosines(ny))
+        self.cosines: tuple[Tensor, Tensor] = (
+            constant(cosines(nx)),
+            constant(cosines(ny)),
+        )
         square = [
             (2 - 2 * np.cos(np.pi * np.arange(n) / n)) / d**2
             for n, d in zip(grid.shape, grid.spacing, strict=True)
         ]
         eigenvalues = -(square[0][:, None] + square[1][None, :])
         eigenvalues[0, 0] = np.inf
-        self.inverse = constant(1 / eigenvalues)
+        self.inverse: Tensor = constant(1 / eigenvalues)
         if solid is None:
             solid = torch.zeros(grid.shape, dtype=torch.bool)
         if solid.shape != grid.shape or bool(solid.all()):
@@ -142,9 +147,11 @@ class Projection:
                 f"leave some fluid, got shape {tuple(solid.shape)} with "
                 f"{int(solid.sum())} of {solid.numel()} solid"
             )
-        self.solid = solid.to(device)
+        self.solid: Tensor = solid.to(device)
+        self.open: Faces
+        self.surface: list[tuple[Tensor, Tensor]]
         self.open, self.surface = _faces_of_solid(self.solid)
-        self.capacitance = self._capacitance_inverse()
+        self.capacitance: Tensor = self._capacitance_inverse()
 
     def divergence(self, faces: Faces) -> Tensor:
         """Return D w at the centres, ``(.., N_x, N_y)``."""

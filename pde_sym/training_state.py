@@ -40,8 +40,10 @@ class TrainingFolder:
         optimiser: torch.optim.AdamW,
         ranks: Ranks,
     ) -> None:
-        self.folder, self.ranks = folder, ranks
-        self.surrogate, self.optimiser = surrogate, optimiser
+        self.folder = folder
+        self.ranks = ranks
+        self.surrogate = surrogate
+        self.optimiser = optimiser
 
     def resume(self) -> tuple[int, float]:
         """Put the last state back; return its update and the best error so far.

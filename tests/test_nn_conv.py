@@ -247,7 +247,7 @@ def test_modulation_holds_nothing_that_the_steerable_kernel_holds() -> None:
         space = gspace(group)
         fields = field_type(SPEC, space) + regular_type(space, 1)
         for rep, size in zip(fields.representations, sizes, strict=True):
-            single = fields.__class__(space, [rep])
+            single = space.type(rep)
             term = FibreTerm(single).double()
             assert term.weights[0].shape == (1, size)
             perturb(list(term.parameters()))

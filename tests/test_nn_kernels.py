@@ -11,7 +11,7 @@ from typed_fields import pseudoscalar, tensor, vector
 from pde_sym.errors import InputError
 from pde_sym.fields import Field, FieldSpec, Rank
 from pde_sym.nn import element_matrix, field_type, gspace, kernel_basis, part_names
-from pde_sym.nn._escnn import Representation
+from pde_sym.nn._escnn import R2Conv, Representation
 from pde_sym.nn.field_types import group_name
 from pde_sym.nn.kernel_space import part_energies
 from pde_sym.symmetry import GroupElement, point_group
@@ -145,12 +145,8 @@ def escnn_filters(
     rho_in: Representation, rho_out: Representation, group: str
 ) -> torch.Tensor:
     """Return the kernels of escnn's own basis, one per row."""
-    from escnn.nn import FieldType, R2Conv  # After pde_sym.nn, which quiets it.
-
     space = gspace(group)
-    layer = R2Conv(
-        FieldType(space, [rho_in]), FieldType(space, [rho_out]), 5, bias=False
-    )
+    layer = R2Conv(space.type(rho_in), space.type(rho_out), 5, bias=False)
     filters = []
     for index in range(layer.weights.numel()):
         layer.weights.data.zero_()

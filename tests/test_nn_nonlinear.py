@@ -38,13 +38,13 @@ def mixed(name: str) -> FieldType:
     if group.continuous:
         one, *others = group.irreps()
         whole = group.bl_regular_representation(2)
-        return FieldType(space, [others[-1], one, whole, *others, one, whole])
+        return space.type(others[-1], one, whole, *others, one, whole)
     return field_type(EVERY, space) + regular_type(space, 2) + field_type(EVERY, space)
 
 
 def elements(fields: FieldType, angles: tuple[float, ...] = RANDOM_ANGLES) -> list:
     """Return all elements of a finite group, some of an infinite one."""
-    group = fields.gspace.fibergroup
+    group: Any = fields.gspace.fibergroup
     if not group.continuous:
         return list(group.elements)
     flips = (0, 1) if group.name == "O(2)" else (None,)
@@ -136,7 +136,7 @@ def test_on_regular_fields_it_is_pointwise(name: str) -> None:
 def test_signals_with_fewer_irreps_are_exact_on_finite_groups(name: str) -> None:
     group: Any = gspace(name).fibergroup
     some = group.spectral_regular_representation(*group.bl_irreps(1), name="some")
-    fields = FieldType(gspace(name), [some, gspace(name).trivial_repr, some])
+    fields = gspace(name).type(some, gspace(name).trivial_repr, some)
     layer = FourierPointwise(fields)
     assert max(fibre_defects(layer, fields, fields)) <= EXACT
     assert some.size < group.order()
@@ -156,7 +156,7 @@ def signals(name: str, highest: int) -> FieldType:
     space = gspace(name)
     group: Any = space.fibergroup
     whole = group.bl_regular_representation(highest)
-    return FieldType(space, [whole, space.trivial_repr, whole])
+    return space.type(whole, space.trivial_repr, whole)
 
 
 @pytest.mark.parametrize("name", ["SO2", "O2"])
@@ -195,8 +195,8 @@ def test_quarter_turns_need_multiples_of_four() -> None:
         FourierPointwise(fields, num_turns=4)
     with pytest.raises(InputError, match="finite and sampled whole"):
         FourierPointwise(regular_type(gspace("C4"), 1), num_turns=4)
-    group = fields.gspace.fibergroup
-    twice = FieldType(fields.gspace, [group.irrep(1) + group.irrep(1)])
+    group: Any = fields.gspace.fibergroup
+    twice = fields.gspace.type(group.irrep(1) + group.irrep(1))
     with pytest.raises(InputError, match="is no signal on the group"):
         FourierPointwise(twice)
     for layer in (FourierPointwise(fields), Gated(fields), FieldNorm(fields)):

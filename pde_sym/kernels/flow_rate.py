@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rocket_fft.lowlevel import c2c, c2r, r2c
 
 Real = NDArray[np.float64]
+Complex = NDArray[np.complex128]
 
 
 class Plan(NamedTuple):
@@ -63,7 +64,7 @@ def row(i: int, rows: int, nx: int) -> int:
 
 
 @njit(cache=True)
-def place(field, hat) -> None:
+def place(field: Complex, hat: Complex) -> None:
     """Set the kept modes of one field in the half spectrum."""
     rows, columns = field.shape
     for i in range(rows):
@@ -72,7 +73,7 @@ def place(field, hat) -> None:
 
 
 @njit(cache=True)
-def to_grid(count, plan, grid, hat) -> None:
+def to_grid(count: int, plan: Plan, grid: Real, hat: Complex) -> None:
     """Transform the first `count` fields of `hat`, whose kept modes are set."""
     rows, columns = plan.inverse_square.shape
     nx = hat.shape[1]
@@ -85,7 +86,7 @@ def to_grid(count, plan, grid, hat) -> None:
 
 
 @njit(cache=True)
-def to_modes(count, plan, grid, hat) -> None:
+def to_modes(count: int, plan: Plan, grid: Real, hat: Complex) -> None:
     """Set the kept modes of `hat` from the first `count` fields on the grid."""
     columns = plan.ky.size
     scale = 1.0 / (grid.shape[1] * grid.shape[2])
@@ -95,7 +96,9 @@ def to_modes(count, plan, grid, hat) -> None:
 
 
 @njit(cache=True)
-def velocity(fields, mean, plan, hat):
+def velocity(
+    fields: Complex, mean: Real, plan: Plan, hat: Complex
+) -> tuple[float, float, float]:
     """Set ``u_k`` in the buffer and return the sums of |w_k|^2 / k^2, 1 and k^2."""
     rows, columns = plan.inverse_square.shape
     nx = hat.shape[1]
@@ -117,7 +120,15 @@ def velocity(fields, mean, plan, hat):
 
 
 @njit(cache=True)
-def rate(fields, rest, plan, grid, hat, out, rest_out) -> None:
+def rate(
+    fields: Complex,
+    rest: Real,
+    plan: Plan,
+    grid: Real,
+    hat: Complex,
+    out: Complex,
+    rest_out: Real,
+) -> None:
     """Write what the linear part leaves over; see `Advance.rate`."""
     nu, drag, mean_drag, force = plan.viscosity, plan.drag, plan.mean_drag, plan.force
     rows, columns = plan.inverse_square.shape

@@ -14,6 +14,7 @@ from pde_sym.kernels.kdv_flux import (
     Floats,
     Integers,
     Places,
+    Terms,
     swing,
     to_values,
     turn,
@@ -64,7 +65,16 @@ class Lines(NamedTuple):
 
 @njit(cache=True)
 def add_budgets(
-    w, mean, shift, time, env, terms, budgets, lines, weight, total
+    w: Complexes,
+    mean: float,
+    shift: float,
+    time: float,
+    env: int,
+    terms: Terms,
+    budgets: Budgets,
+    lines: Lines,
+    weight: float,
+    total: Floats,
 ) -> None:
     """Add to `total` the weight times the rates ``int (dP_n/du) R``.
 

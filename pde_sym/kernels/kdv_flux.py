@@ -80,19 +80,30 @@ class Room(NamedTuple):
 
 
 @njit(cache=True)
-def to_values(spectra, values) -> None:
+def to_values(spectra: Complexes, values: Floats) -> None:
     """Transform coefficients ``(rows, points / 2 + 1)``, row by row."""
     c2r(spectra, values, AXIS, False, 1.0, 1)  # type: ignore
 
 
 @njit(cache=True)
-def to_spectra(values, spectra) -> None:
+def to_spectra(values: Floats, spectra: Complexes) -> None:
     """Transform values ``(rows, points)``, row by row."""
     r2c(values, spectra, AXIS, True, 1.0 / values.shape[1], 1)  # type: ignore
 
 
 @njit(cache=True)
-def flux(w, mean, shift, time, env, rows, terms, room, phi, drift) -> None:
+def flux(
+    w: Complexes,
+    mean: Floats,
+    shift: Floats,
+    time: Floats,
+    env: Integers,
+    rows: int,
+    terms: Terms,
+    room: Room,
+    phi: Complexes,
+    drift: Floats,
+) -> None:
     """Write the spectrum of Phi and the rate of the mean, less its linear part.
 
     Parameters
@@ -136,7 +147,7 @@ def flux(w, mean, shift, time, env, rows, terms, room, phi, drift) -> None:
 
 
 @njit(cache=True)
-def swing(numbers, time):
+def swing(numbers: Numbers, time: float) -> float:
     """Return ``strength cos(w t + p)`` of the modulated dispersion."""
     return numbers.modulation * np.cos(numbers.frequency * time + numbers.phase)
 
@@ -164,7 +175,7 @@ def _shift_fields(shift, env, rows, terms, room) -> None:
 
 
 @njit(cache=True)
-def turn(spectrum, shift, k, turned) -> None:
+def turn(spectrum: Complexes, shift: float, k: Floats, turned: Complexes) -> None:
     """Write the spectrum of the field seen from a frame that moved by `shift`."""
     step, phase = np.exp(1j * k[1] * shift), 1.0 + 0.0j
     for m in range(len(k)):

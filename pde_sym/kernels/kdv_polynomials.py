@@ -44,7 +44,7 @@ def padded(lines: list[list[int]]) -> Integers:
 
 
 @njit(cache=True, fastmath={"reassoc", "nsz"})
-def product_sum(values, factors, weight):
+def product_sum(values: Floats, factors: Integers, weight: Floats) -> float:
     """Return the sum over the grid of factors and weight, in an order that is fixed."""
     a, b, c, d = factors
     first, second, third, fourth = values[a], values[b], values[c], values[d]

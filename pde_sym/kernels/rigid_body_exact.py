@@ -231,7 +231,12 @@ def _normalised(q):
 
 
 @njit(cache=True, error_model="numpy")
-def carry(turns, states, has_vertical, has_attitude):
+def carry(
+    turns: NDArray[np.float64],
+    states: NDArray[np.float64],
+    has_vertical: bool,
+    has_attitude: bool,
+) -> None:
     """Turn the frames of Gamma and the attitude."""
     for n in range(len(states)):
         turn = (turns[n, 0], turns[n, 1], turns[n, 2], turns[n, 3])

@@ -39,7 +39,8 @@ class Pointwise(nn.Module):
                     f"a pointwise function of {rep.name!r} is not equivariant: "
                     "expected regular, quotient or trivial fields"
                 )
-        self.in_type = self.out_type = fields
+        self.in_type = fields
+        self.out_type = fields
         self.function = function
 
     def forward(self, x: Tensor) -> Tensor:

@@ -55,10 +55,16 @@ class Symmetrised(RelaxedLayer):
         walled: bool = False,
     ) -> None:
         super().__init__()
-        self.grid = WalledGrid if walled else PeriodicGrid
-        self.net, self.inputs, self.outputs = net, inputs, outputs
-        self.elements = point_group(group).elements
-        self.gamma = nn.Parameter(torch.zeros(())) if relax else None
+        self.grid: type[WalledGrid] | type[PeriodicGrid] = (
+            WalledGrid if walled else PeriodicGrid
+        )
+        self.net = net
+        self.inputs = inputs
+        self.outputs = outputs
+        self.elements: tuple[GroupElement, ...] = point_group(group).elements
+        self.gamma: nn.Parameter | None = (
+            nn.Parameter(torch.zeros(())) if relax else None
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C_in, x, y)`` to ``(B, C_out, x, y)``.

@@ -59,8 +59,10 @@ class Certificate:
 
     @torch.no_grad()
     def __init__(self, net: nn.Module, x: Tensor, scale: Tensor | None = None) -> None:
-        self.shape, self.batch = (x.shape[-2], x.shape[-1]), x.new_zeros(len(x))
-        layers, self.steps = _layers(net), []
+        self.shape: tuple[int, int] = (x.shape[-2], x.shape[-1])
+        self.batch: Tensor = x.new_zeros(len(x))
+        self.steps: list[_Convolution | None] = []
+        layers = _layers(net)
         for number, layer in enumerate(layers, 1):
             step = None
             if isinstance(layer, KernelLayer):

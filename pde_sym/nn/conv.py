@@ -84,9 +84,12 @@ class SteerableConv2d(KernelLayer):
     ) -> None:
         super().__init__(in_type, out_type, kernel_size, band=band)
         self.setting = relaxation
+        self.kernel: KernelTerm
+        self.parts: nn.ModuleDict
         self.kernel, self.parts = self._kernels()
-        self.strengths = nn.ParameterDict()
-        held, self.multipliers = relaxation.held, nn.ParameterDict()
+        self.strengths: nn.ParameterDict = nn.ParameterDict()
+        self.multipliers: nn.ParameterDict = nn.ParameterDict()
+        held = relaxation.held
         if isinstance(held, Constrained | Likelihood):
             self.strengths.update(
                 {n: nn.Parameter(torch.zeros(())) for n in self.parts}
@@ -96,11 +99,15 @@ class SteerableConv2d(KernelLayer):
                 self.multipliers[name] = nn.Parameter(torch.zeros(()), False)
         keep = relaxation.relax_to
         is_fibre = relaxation.relaxes_fibre
-        self.fibre_out = FibreTerm(out_type, keep) if is_fibre else None
-        self.fibre_in = FibreTerm(in_type, keep) if is_fibre else None
-        self.extra_bias = BiasTerm(out_type, keep) if relaxation.relaxes_bias else None
+        self.fibre_out: FibreTerm | None = (
+            FibreTerm(out_type, keep) if is_fibre else None
+        )
+        self.fibre_in: FibreTerm | None = FibreTerm(in_type, keep) if is_fibre else None
+        self.extra_bias: BiasTerm | None = (
+            BiasTerm(out_type, keep) if relaxation.relaxes_bias else None
+        )
         if relaxation.modes:
-            self.position = PositionTerm(
+            self.position: PositionTerm | None = PositionTerm(
                 in_type,
                 relaxation.modes,
                 relaxation.banks,

@@ -11,7 +11,7 @@ import functools
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from pde_sym.fields import Field, FieldSpec, Rank
 from pde_sym.nn._escnn import (
     FieldType,
     GSpace,
+    Irrep,
     Representation,
     directsum,
     gspaces,
@@ -33,8 +34,6 @@ CONTINUOUS_ORDER = 32
 """Turns by which SO(2) and O(2) are sampled: exact for momenta that add up to less."""
 MAX_FREQUENCY = 4
 """Highest angular momentum of fields of SO(2) and O(2)."""
-Irrep: TypeAlias = Any
-"""An irreducible representation of escnn."""
 _ESCNN_TO_XY = np.array([[0.0, -1.0], [1.0, 0.0]])
 
 
@@ -150,12 +149,12 @@ def field_type(spec: FieldSpec, space: GSpace) -> FieldType:
     InputError
         When a vector has another number of components than 2, or a tensor than 4.
     """
-    return FieldType(space, [_representation(field, space) for field in spec])
+    return space.type(*(_representation(field, space) for field in spec))
 
 
 def regular_type(space: GSpace, num_fields: int) -> FieldType:
     """Return `num_fields` regular fields: one channel per group element each."""
-    return FieldType(space, num_fields * [space.regular_repr])
+    return space.type(*(num_fields * [space.regular_repr]))
 
 
 def _representation(field: Field, space: GSpace) -> Representation:

@@ -75,7 +75,7 @@ class SpectralConv(nn.Module):
         sizes = num_axes * (2 * modes + 1,)
         # As small as the authors start: what learns first is the map at each point.
         weight = torch.randn(channels_out, channels_in, *sizes)
-        self.weight = nn.Parameter(weight / (channels_in * channels_out))
+        self.weight: nn.Parameter = nn.Parameter(weight / (channels_in * channels_out))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C_in, *points)`` to ``(B, C_out, *points)``."""
@@ -92,7 +92,8 @@ class FourierLayer(nn.Module):
 
     def __init__(self, convolution: nn.Module, pointwise: nn.Module) -> None:
         super().__init__()
-        self.convolution, self.pointwise = convolution, pointwise
+        self.convolution = convolution
+        self.pointwise = pointwise
 
     def forward(self, x: Tensor) -> Tensor:
         return self.convolution(x) + self.pointwise(x)

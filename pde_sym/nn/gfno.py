@@ -89,18 +89,19 @@ class GroupSpectralConv(RelaxedLayer):
                 f"spectral parts are penalised, got hold {relaxation.held.kind!r}; use "
                 "'penalised'"
             )
-        self.setting, self.size = relaxation, 2 * modes + 1
-        self.channels_in = order * fields_in
+        self.setting = relaxation
+        self.size: int = 2 * modes + 1
+        self.channels_in: int = order * fields_in
         # As small as in `SpectralConv`.
-        self.init_std = 1 / (self.channels_in * order * fields_out)
+        self.init_std: float = 1 / (self.channels_in * order * fields_out)
         shape = (order, fields_out, fields_in, self.size**2)
-        self.weight = nn.Parameter(torch.randn(shape) * self.init_std)
+        self.weight: nn.Parameter = nn.Parameter(torch.randn(shape) * self.init_std)
         keep = relaxation.relax_to
-        self.parts = _Functions(space, relaxation, shape)
+        self.parts: _Functions = _Functions(space, relaxation, shape)
         before, after = (regular_type(space, n) for n in (fields_in, fields_out))
         is_fibre = relaxation.relaxes_fibre
-        self.fibre_in = FibreTerm(before, keep) if is_fibre else None
-        self.fibre_out = FibreTerm(after, keep) if is_fibre else None
+        self.fibre_in: FibreTerm | None = FibreTerm(before, keep) if is_fibre else None
+        self.fibre_out: FibreTerm | None = FibreTerm(after, keep) if is_fibre else None
         self.quotient: Tensor
         self.turned: Tensor
         self.register_buffer("quotient", _quotients(space), persistent=False)
@@ -184,7 +185,8 @@ class _Functions(ConstantModule):
             space.trivial_repr, space.regular_repr, space, 1, "auto", names,
             relaxation.relax_to,
         )  # fmt: skip
-        self.order, self.weights = shape[0], nn.ParameterDict()
+        self.order: int = shape[0]
+        self.weights: nn.ParameterDict = nn.ParameterDict()
         for name in names:
             functions = bases[name].flatten(1) * math.sqrt(self.order)
             if len(functions):

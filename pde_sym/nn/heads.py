@@ -118,7 +118,8 @@ class Leray(nn.Module):
 
     def __init__(self, net: nn.Module, velocity: slice) -> None:
         super().__init__()
-        self.net, self.velocity = net, velocity
+        self.net = net
+        self.velocity: slice = velocity
 
     def forward(self, x: Tensor) -> Tensor:
         increment = self.net(x)
@@ -153,8 +154,10 @@ class Streamfunction(nn.Module):
         self, net: nn.Module, state: FieldSpec, predicts_mean: bool = True
     ) -> None:
         super().__init__()
-        self.net, self.predicts_mean = net, predicts_mean
-        self.velocity, self.num_channels = state.slices()[VELOCITY], state.num_channels
+        self.net = net
+        self.predicts_mean = predicts_mean
+        self.velocity: slice = state.slices()[VELOCITY]
+        self.num_channels: int = state.num_channels
 
     def forward(self, x: Tensor) -> Tensor:
         start, stop = self.velocity.start, self.velocity.stop

@@ -12,6 +12,7 @@ from pde_sym.errors import InputError
 from pde_sym.fields import Field, FieldSpec, Rank
 from pde_sym.nn._escnn import FieldType, GSpace, Representation
 from pde_sym.nn.field_types import (
+    FieldGroup,
     field_groups,
     field_type,
     group_name,
@@ -102,13 +103,17 @@ class ImplicitSteerableConv2d(KernelLayer):
         self.attributes = attributes
         fields = _perceptron_input(space, attributes, learned_vector)
         self.perceptron = _EquivariantPerceptron(fields, hidden)
-        self.vector = nn.Parameter(torch.zeros(2)) if learned_vector else None
-        self.steering = _Steering(in_type, out_type, hidden)
+        self.vector: nn.Parameter | None = (
+            nn.Parameter(torch.zeros(2)) if learned_vector else None
+        )
+        self.steering: _Steering = _Steering(in_type, out_type, hidden)
         with torch.no_grad():
             zero = None if attributes is None else torch.zeros(1, attributes.size)
             # One that gelu shut off everywhere learns nothing, and has no scale.
             while (gain := _gain(self._kernels(zero)[0])) < SHUT_OFF:
-                self.perceptron = _EquivariantPerceptron(fields, hidden)
+                self.perceptron: _EquivariantPerceptron = _EquivariantPerceptron(
+                    fields, hidden
+                )
             self.steering.weight.mul_(math.sqrt(2) / gain)
 
     def forward(self, x: Tensor, attributes: Tensor | None = None) -> Tensor:
@@ -207,8 +212,10 @@ class _EquivariantPerceptron(nn.Module):
         super().__init__()
         middle = regular_type(fields.gspace, hidden)
         types = ((fields, middle), (middle, middle))
-        self.maps = nn.ModuleList(KernelTerm(a, b, 1, "auto") for a, b in types)
-        self.biases = nn.ModuleList(BiasTerm(b) for _, b in types)
+        self.maps: nn.ModuleList = nn.ModuleList(
+            KernelTerm(a, b, 1, "auto") for a, b in types
+        )
+        self.biases: nn.ModuleList = nn.ModuleList(BiasTerm(b) for _, b in types)
         for bias in self.biases.parameters():
             # Without one phi, and with it the kernel's centre, would vanish at o = 0.
             nn.init.normal_(bias)
@@ -227,8 +234,13 @@ class _Steering(Term):
         super().__init__()
         shape = (hidden, out_type.size, in_type.size)
         self.weights.append(nn.Parameter(torch.randn(shape)))
-        self.groups = (field_groups(out_type), field_groups(in_type))
-        self.orders = nn.ModuleList(Order(groups) for groups in self.groups)
+        self.groups: tuple[tuple[FieldGroup, ...], ...] = (
+            field_groups(out_type),
+            field_groups(in_type),
+        )
+        self.orders: nn.ModuleList = nn.ModuleList(
+            Order(groups) for groups in self.groups
+        )
         self._names = [
             [self._keep(_matrices(group.representation)) for group in groups]
             for groups in self.groups

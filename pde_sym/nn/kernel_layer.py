@@ -68,11 +68,12 @@ class KernelLayer(RelaxedLayer):
             )
         check_kernel_size(kernel_size)
         resolve_band(in_type.gspace, band)
-        self.in_type, self.out_type = in_type, out_type
+        self.in_type = in_type
+        self.out_type = out_type
         self.kernel_size = kernel_size
         self.band: Band = band
-        self.bias = BiasTerm(out_type)
-        self.position = None
+        self.bias: BiasTerm = BiasTerm(out_type)
+        self.position: PositionTerm | None = None
         if position_modes:
             self.position = PositionTerm(in_type, position_modes, position_banks)
         self._kept: tuple[list[tuple[Tensor, int]], tuple[Tensor, Tensor]] | None = None

@@ -24,10 +24,9 @@ from torch import Tensor
 
 from pde_sym.errors import InputError
 from pde_sym.nn import kernel_cache
-from pde_sym.nn._escnn import GSpace, Representation
+from pde_sym.nn._escnn import GSpace, Irrep, Representation
 from pde_sym.nn.field_types import (
     CONTINUOUS_ORDER,
-    Irrep,
     element_matrix,
     elements_of,
     group_name,
@@ -87,7 +86,7 @@ def _irreps(space: GSpace) -> list[Irrep]:
     """Return the irreps of a finite group, or those that 32 turns tell apart."""
     group = space.fibergroup
     if not is_continuous(space):
-        return group.irreps()
+        return list(group.irreps())
     momenta = range(CONTINUOUS_ORDER // 2)
     if not any(np.linalg.det(element_matrix(space, g)) < 0 for g in elements_of(space)):
         return [group.irrep(k) for k in momenta]

@@ -70,10 +70,13 @@ class KernelTerm(Term):
         std: float = 1.0,
     ) -> None:
         super().__init__()
-        self.kernel_size, self._part = kernel_size, part
-        self.in_groups, self.out_groups = field_groups(in_type), field_groups(out_type)
-        self.in_order, self.out_order = Order(self.in_groups), Order(self.out_groups)
-        self.init_std = math.sqrt(2 / (in_type.size * kernel_size**2))
+        self.kernel_size = kernel_size
+        self._part = part
+        self.in_groups: tuple[FieldGroup, ...] = field_groups(in_type)
+        self.out_groups: tuple[FieldGroup, ...] = field_groups(out_type)
+        self.in_order: Order = Order(self.in_groups)
+        self.out_order: Order = Order(self.out_groups)
+        self.init_std: float = math.sqrt(2 / (in_type.size * kernel_size**2))
         self._blocks: dict[tuple[int, int], _Expansion] = {}
         for o, out in enumerate(self.out_groups):
             for i, into in enumerate(self.in_groups):

@@ -61,14 +61,16 @@ class FourierLift(RelaxedLayer):
                 "expected channels and hidden units from 1 and modes from 0, got "
                 f"{in_channels}, {out_channels}, {hidden} and {modes}, {out_modes}"
             )
-        self.in_channels, self.out_channels = in_channels, out_channels
-        self.modes, self.out_modes = modes, out_modes
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.modes = modes
+        self.out_modes = out_modes
         num_in = in_channels * (2 * modes + 1) ** 2
-        self.hidden = nn.Sequential(
+        self.hidden: nn.Sequential = nn.Sequential(
             nn.Linear(num_in, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU()
         )
         num_out = out_channels * (2 * out_modes + 1) ** 2
-        self.weight = nn.Parameter(torch.zeros(num_out, hidden))
+        self.weight: nn.Parameter = nn.Parameter(torch.zeros(num_out, hidden))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C_in, x, y)`` to extra channels ``(B, C_out, x, y)``.

@@ -46,9 +46,12 @@ class PositionFactors1d(nn.Module):
 
     def __init__(self, channels: int, modes: int, banks: int) -> None:
         super().__init__()
-        self.modes, banks = modes, min(banks, channels)
-        self.mixing = nn.Parameter(torch.randn(channels, banks) / math.sqrt(banks))
-        self.weight = nn.Parameter(torch.zeros(banks, 2 * modes))
+        self.modes = modes
+        banks = min(banks, channels)
+        self.mixing: nn.Parameter = nn.Parameter(
+            torch.randn(channels, banks) / math.sqrt(banks)
+        )
+        self.weight: nn.Parameter = nn.Parameter(torch.zeros(banks, 2 * modes))
 
     def factors(self, num_points: int) -> Tensor:
         """Return a_c on a line, shape ``(channels, x)``."""
@@ -120,8 +123,12 @@ class RelaxedConv1d(RelaxedLayer):
         banks: int = 1,
     ) -> None:
         super().__init__()
-        self.conv = PeriodicConv1d(channels_in, channels_out, kernel_size)
-        self.position = PositionFactors1d(channels_in, modes, banks) if modes else None
+        self.conv: PeriodicConv1d = PeriodicConv1d(
+            channels_in, channels_out, kernel_size
+        )
+        self.position: PositionFactors1d | None = (
+            PositionFactors1d(channels_in, modes, banks) if modes else None
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the maps after the layer, ``(B, C_in, x) -> (B, C_out, x)``."""
@@ -184,9 +191,10 @@ class ReadingConv1d(RelaxedConv1d):
         told: int = 0,
     ) -> None:
         super().__init__(channels_in, channels_out, kernel_size, modes, banks)
-        self.modes, self.told = modes, told
+        self.modes = modes
+        self.told = told
         terms = (1 + told) * (1 + 2 * modes) - 1
-        self.reading = nn.Parameter(torch.zeros(channels_out, terms))
+        self.reading: nn.Parameter = nn.Parameter(torch.zeros(channels_out, terms))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map f and t, ``(B, C_in + told, x)``, to ``(B, C_out, x)``."""
@@ -229,7 +237,8 @@ class GalileanFrame(nn.Module):
 
     def __init__(self, net: nn.Module, boost: float) -> None:
         super().__init__()
-        self.net, self.boost = net, boost
+        self.net = net
+        self.boost = boost
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what the network gives in its frame; `carry` leads there and back."""

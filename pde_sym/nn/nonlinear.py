@@ -17,6 +17,7 @@ from pde_sym.errors import InputError
 from pde_sym.nn._escnn import FieldType, GSpace, Representation
 from pde_sym.nn.blocks import Pointwise
 from pde_sym.nn.field_types import (
+    FieldGroup,
     field_groups,
     irrep_blocks,
     is_continuous,
@@ -47,7 +48,7 @@ def hidden_type(space: GSpace, num_fields: int) -> FieldType:
         return regular_type(space, num_fields)
     group: Any = space.fibergroup
     signal = group.bl_regular_representation(HIDDEN_FREQUENCY)
-    return FieldType(space, num_fields * [signal])
+    return space.type(*(num_fields * [signal]))
 
 
 def pointwise(fields: FieldType) -> "Pointwise | FourierPointwise":
@@ -64,7 +65,7 @@ class _PerField(ConstantModule):
         super().__init__()
         free = [is_invariant(rep) for rep in fields.representations]
         members = channels_of_fields(fields)[~torch.tensor(free)]
-        self.num_fields = len(members)
+        self.num_fields: int = len(members)
         self.keep("members", members)
         self.keep("invariant", members.sum(0)[:, None, None] == 0)
 
@@ -102,11 +103,12 @@ class Gated(nn.Module):
         self, fields: FieldType, function: Function = nn.functional.gelu
     ) -> None:
         super().__init__()
-        self.out_type, self.function = fields, function
-        self.per_field = _PerField(fields)
+        self.out_type = fields
+        self.function = function
+        self.per_field: _PerField = _PerField(fields)
         space = fields.gspace
         gates = self.per_field.num_fields * [space.trivial_repr]
-        self.in_type = FieldType(space, [*fields.representations, *gates])
+        self.in_type: FieldType = space.type(*fields.representations, *gates)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C + gates, x, y)`` to ``(B, C, x, y)``."""
@@ -137,9 +139,11 @@ class NormNonlinearity(nn.Module):
         self, fields: FieldType, function: Function = nn.functional.gelu
     ) -> None:
         super().__init__()
-        self.in_type = self.out_type = fields
-        self.function, self.per_field = function, _PerField(fields)
-        self.bias = nn.Parameter(torch.zeros(self.per_field.num_fields))
+        self.in_type = fields
+        self.out_type = fields
+        self.function = function
+        self.per_field: _PerField = _PerField(fields)
+        self.bias: nn.Parameter = nn.Parameter(torch.zeros(self.per_field.num_fields))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, x, y)`` to the same shape."""
@@ -196,8 +200,10 @@ class FourierPointwise(ConstantModule):
         num_turns: int | None = None,
     ) -> None:
         super().__init__()
-        self.in_type = self.out_type = fields
-        self.function, self.groups = function, field_groups(fields)
+        self.in_type = fields
+        self.out_type = fields
+        self.function = function
+        self.groups: tuple[FieldGroup, ...] = field_groups(fields)
         self.keep("order", natural_order(self.groups))
         for index, group in enumerate(self.groups):
             samples = _samples(group.representation, num_turns)

@@ -41,15 +41,16 @@ class FieldNorm(ConstantModule):
 
     def __init__(self, fields: FieldType, eps: float = 1e-5) -> None:
         super().__init__()
-        self.in_type = self.out_type = fields
+        self.in_type = fields
+        self.out_type = fields
         self.eps = eps
         members = channels_of_fields(fields)
         self.keep("members", members)
         self.keep("averages", members / members.sum(1, keepdim=True))
         directions = invariant_directions(fields)
         self.keep("directions", directions)
-        self.scale = nn.Parameter(torch.ones(len(members)))
-        self.bias = nn.Parameter(torch.zeros(directions.shape[1]))
+        self.scale: nn.Parameter = nn.Parameter(torch.ones(len(members)))
+        self.bias: nn.Parameter = nn.Parameter(torch.zeros(directions.shape[1]))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, x, y)`` to the same shape."""

@@ -41,8 +41,11 @@ class PositionTerm(Term):
         super().__init__()
         sizes = [rep.size for rep in fields.representations]
         number = fields.size if keep is None else len(sizes)
-        self.modes, banks = modes, min(banks, number)
-        self.mixing = nn.Parameter(torch.randn(number, banks) / math.sqrt(banks))
+        self.modes = modes
+        banks = min(banks, number)
+        self.mixing: nn.Parameter = nn.Parameter(
+            torch.randn(number, banks) / math.sqrt(banks)
+        )
         self._waves = self._field_of_channel = None
         num_waves = (2 * modes + 1) ** 2 - 1
         if keep is not None:

@@ -46,7 +46,7 @@ class InvariantHead(ConstantModule):
         members = channels_of_fields(fields)[moves]
         self.keep("averages", members / members.sum(1, keepdim=True))
         count = directions.shape[1] + len(members)
-        self.linear = nn.Linear(count, num_outputs)
+        self.linear: nn.Linear = nn.Linear(count, num_outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, x, y)`` to ``(B, num_outputs)``."""
@@ -88,9 +88,10 @@ class EquivariantHead(nn.Module):
         pool: bool = False,
     ) -> None:
         super().__init__()
-        self.in_type, self.out_type = fields, field_type(spec, fields.gspace)
+        self.in_type = fields
+        self.out_type: FieldType = field_type(spec, fields.gspace)
         self.pool = pool
-        self.convolution = SteerableConv2d(
+        self.convolution: SteerableConv2d = SteerableConv2d(
             fields, self.out_type, kernel_size, band=band, relaxation=relaxation
         )
 

@@ -63,12 +63,14 @@ class BankedConv2d(KernelLayer):
         super().__init__(in_type, out_type, kernel_size, **settings)
         if banks < 1:
             raise InputError(f"banks: expected at least 1, got {banks}")
-        self.banks = nn.ModuleList(self.steerable_term() for _ in range(banks))
+        self.banks: nn.ModuleList = nn.ModuleList(
+            self.steerable_term() for _ in range(banks)
+        )
         with torch.no_grad():
             for weight in self.banks.parameters():
                 weight /= math.sqrt(banks)
         orbit = torch.tensor(self.orbits())
-        self.weight = nn.Parameter(torch.ones(banks, len(orbit)))
+        self.weight: nn.Parameter = nn.Parameter(torch.ones(banks, len(orbit)))
         self._orbit: Tensor
         self.register_buffer("_orbit", orbit, persistent=False)
 

@@ -42,8 +42,10 @@ class Antialiased(nn.Module):
 
     def __init__(self, phi: "Nonlinearity", factor: int = 2) -> None:
         super().__init__()
-        self.in_type, self.out_type = phi.in_type, phi.out_type
-        self.phi, self.factor = phi, factor
+        self.in_type: FieldType = phi.in_type
+        self.out_type: FieldType = phi.out_type
+        self.phi = phi
+        self.factor = factor
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C_in, x, y)`` to ``(B, C_out, x, y)``."""
@@ -95,7 +97,8 @@ class ResidualBlock(ConstantModule):
     ) -> None:
         super().__init__()
         out_type = out_type or in_type
-        self.in_type, self.out_type = in_type, out_type
+        self.in_type = in_type
+        self.out_type: FieldType = out_type
 
         def convolution(
             before: FieldType, after: FieldType, size: int = kernel_size
@@ -105,18 +108,20 @@ class ResidualBlock(ConstantModule):
             )
 
         phi = nonlinearity(out_type)
-        self.body = nn.Sequential(
+        self.body: nn.Sequential = nn.Sequential(
             FieldNorm(in_type) if normalise else nn.Identity(),
             convolution(in_type, phi.in_type),
             phi,
             convolution(phi.out_type, out_type),
         )
         same = in_type == out_type
-        self.shortcut = nn.Identity() if same else convolution(in_type, out_type, 1)
+        self.shortcut: nn.Module = (
+            nn.Identity() if same else convolution(in_type, out_type, 1)
+        )
         members = channels_of_fields(out_type)
         self.keep("members", members)
         start = torch.zeros if zero_start else torch.ones
-        self.scale = nn.Parameter(start(len(members)))
+        self.scale: nn.Parameter = nn.Parameter(start(len(members)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C_in, x, y)`` to ``(B, C_out, x, y)``."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from pde_sym.errors import InputError
 from pde_sym.nn._escnn import FieldType
 from pde_sym.nn.kernel_layer import KernelLayer, norm, steerable_part
+from pde_sym.nn.kernel_term import KernelTerm
 from pde_sym.nn.terms import BiasTerm
 
 FREE_START = 1e-3
@@ -60,12 +61,12 @@ class ResidualPathwayConv2d(KernelLayer):
                 "expected free_start >= 0 and priors > 0, got "
                 f"{free_start}, {equivariant_prior}, {free_prior}"
             )
-        self.priors = (equivariant_prior, free_prior)
-        self.kernel = self.steerable_term()
+        self.priors: tuple[float, float] = (equivariant_prior, free_prior)
+        self.kernel: KernelTerm = self.steerable_term()
         shape = (out_type.size, in_type.size, kernel_size, kernel_size)
         scale = free_start * self.kernel.init_std
-        self.free = nn.Parameter(scale * torch.randn(shape))
-        self.free_bias = BiasTerm(out_type, "C1")
+        self.free: nn.Parameter = nn.Parameter(scale * torch.randn(shape))
+        self.free_bias: BiasTerm = BiasTerm(out_type, "C1")
 
     def effective_kernel(self) -> Tensor:
         return self.kernel() + self.free

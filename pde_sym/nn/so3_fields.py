@@ -41,7 +41,7 @@ class BodyFields:
                 row = np.zeros((len(features), spec.num_channels))
                 row[:, channels] = features
                 rows[ell].append(row)
-        self.type = SO3Type((len(rows[0]), len(rows[1]), len(rows[2])))
+        self.type: SO3Type = SO3Type((len(rows[0]), len(rows[1]), len(rows[2])))
         """The features that the channels are."""
         self._basis = torch.from_numpy(np.concatenate([r for of in rows for r in of]))
 

@@ -79,8 +79,10 @@ class RotationHead(ScaledNetwork):
 
     def __init__(self, net: nn.Module, state: FieldSpec, rotated: Sequence[str]):
         super().__init__()
-        self.net, self.state, self.rotated = net, state, tuple(rotated)
-        self.outputs = head_fields(state, rotated)
+        self.net = net
+        self.state = state
+        self.rotated: tuple[str, ...] = tuple(rotated)
+        self.outputs: FieldSpec = head_fields(state, rotated)
         ones = torch.ones(state.num_channels, dtype=torch.float64)
         self.use_scales(ones, ones)
 

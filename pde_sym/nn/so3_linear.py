@@ -73,14 +73,15 @@ class SO3Linear(RelaxedLayer):
                 f"no rotation-equivariant map from {in_type.counts} to "
                 f"{out_type.counts} scalars, vectors and tensors"
             )
-        self.in_type, self.out_type = in_type, out_type
+        self.in_type = in_type
+        self.out_type = out_type
         degrees = range(HIGHEST + 1)
-        self.weights = nn.ParameterList(
+        self.weights: nn.ParameterList = nn.ParameterList(
             torch.randn(after, before) / math.sqrt(max(before, 1))
             for after, before in zip(out_type.counts, in_type.counts, strict=True)
         )
-        self.bias = nn.Parameter(torch.zeros(out_type.counts[0]))
-        self.parts = nn.ParameterDict(
+        self.bias: nn.Parameter = nn.Parameter(torch.zeros(out_type.counts[0]))
+        self.parts: nn.ParameterDict = nn.ParameterDict(
             {
                 _key(part, after, before): torch.zeros(
                     out_type.counts[after], in_type.counts[before], 2 * part + 1
@@ -96,15 +97,15 @@ class SO3Linear(RelaxedLayer):
             for after, before in itertools.product(degrees, degrees)
             for part in parts_between(after, before)
         }
-        self.extra_bias = nn.ParameterDict(
+        self.extra_bias: nn.ParameterDict = nn.ParameterDict(
             {
                 part_name(ell): torch.zeros(out_type.counts[ell], 2 * ell + 1)
                 for ell in degrees[1:]
                 if (modulated or ell in chosen) and out_type.counts[ell]
             }
         )
-        self.alpha = _factors(out_type) if modulated else None
-        self.delta = _factors(in_type) if modulated else None
+        self.alpha: nn.ParameterDict | None = _factors(out_type) if modulated else None
+        self.delta: nn.ParameterDict | None = _factors(in_type) if modulated else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features after the layer, ``(..., out) <- (..., in)``.

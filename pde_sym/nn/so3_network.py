@@ -36,9 +36,9 @@ class SO3Product(nn.Module):
         super().__init__()
         self.width = width
         numbers = np.bincount([l3 for _, _, l3 in products()])
-        self.in_type = SO3Type((2 * width, 2 * width, 2 * width))
+        self.in_type: SO3Type = SO3Type((2 * width, 2 * width, 2 * width))
         zero, one, two = (width * int(n) for n in numbers)
-        self.out_type = SO3Type((zero, one, two))
+        self.out_type: SO3Type = SO3Type((zero, one, two))
         self._table = torch.from_numpy(_table())
         self._outputs = [int(n) * (2 * ell + 1) for ell, n in enumerate(numbers)]
 
@@ -105,7 +105,8 @@ class SO3Network(nn.Module):
         attached: tuple[FieldSpec, Tensor] | None = None,
     ) -> None:
         super().__init__()
-        self.inputs, self.outputs = BodyFields(inputs), BodyFields(outputs)
+        self.inputs: BodyFields = BodyFields(inputs)
+        self.outputs: BodyFields = BodyFields(outputs)
         kind = self.inputs.type
         self._fixed: tuple[SO3Type, Tensor] | None = None
         if attached is not None:
@@ -124,7 +125,7 @@ class SO3Network(nn.Module):
         layers.append(
             SO3Linear(kind, self.outputs.type, parts=parts, modulated=modulated)
         )
-        self.layers = nn.Sequential(*layers)
+        self.layers: nn.Sequential = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return increments, ``(B, C_out, *points) <- (B, C_in, *points)``.

@@ -188,7 +188,9 @@ class Surrogate(nn.Module):
         self, net: nn.Module, task: Task, normalisation: Normalisation
     ) -> None:
         super().__init__()
-        self.net, self.task, self.normalisation = net, task, normalisation
+        self.net = net
+        self.task = task
+        self.normalisation = normalisation
         mean, std, _ = normalisation.channels(task.inputs, task.array_axes)
         increment_std = normalisation.channels(task.state, task.array_axes)[2]
         if isinstance(net, ScaledNetwork):

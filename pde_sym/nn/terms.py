@@ -29,7 +29,7 @@ class Term(ConstantModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.weights = nn.ParameterList()
+        self.weights: nn.ParameterList = nn.ParameterList()
         self._number = 0
 
     def _keep(self, constant: Tensor) -> str:
@@ -73,7 +73,7 @@ class BiasTerm(Term):
     def __init__(self, fields: FieldType, keep: str | None = None) -> None:
         super().__init__()
         groups = field_groups(fields)
-        self.order = Order(groups)
+        self.order: Order = Order(groups)
         self._names = []
         for group in groups:
             rep = group.representation
@@ -107,8 +107,8 @@ class FibreTerm(Term):
 
     def __init__(self, fields: FieldType, keep: str = "C1") -> None:
         super().__init__()
-        self.groups = field_groups(fields)
-        self.order = Order(self.groups)
+        self.groups: tuple[FieldGroup, ...] = field_groups(fields)
+        self.order: Order = Order(self.groups)
         self._names = []
         for group in self.groups:
             basis = _relaxing_matrices(group.representation, fields.gspace, keep)

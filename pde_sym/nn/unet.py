@@ -28,8 +28,8 @@ class ResidualBlock(nn.Module):
             layers += [nn.GELU(), convolution(before, channels_out, KERNEL)]
         # A deep network starts as a shallow one: each block adds nothing yet.
         nn.init.zeros_(layers[-1].weight)
-        self.body = nn.Sequential(*layers)
-        self.skip = nn.Identity()
+        self.body: nn.Sequential = nn.Sequential(*layers)
+        self.skip: nn.Module = nn.Identity()
         if channels_in != channels_out:
             self.skip = convolution(channels_in, channels_out, 1)
 
@@ -71,19 +71,23 @@ class UNet(nn.Module):
         super().__init__()
         self.levels = levels
         convolution = periodic_conv(num_axes)
-        self.halve = nn.AvgPool1d(2) if num_axes == 1 else nn.AvgPool2d(2)
+        self.halve: nn.Module = nn.AvgPool1d(2) if num_axes == 1 else nn.AvgPool2d(2)
         widths = [-(-width // 2**level) for level in reversed(range(levels + 1))]
-        self.first = convolution(channels_in, widths[0], KERNEL)
-        self.down, self.widen, self.up = (nn.ModuleList() for _ in range(3))
+        self.first: nn.Module = convolution(channels_in, widths[0], KERNEL)
+        self.down: nn.ModuleList = nn.ModuleList()
+        self.widen: nn.ModuleList = nn.ModuleList()
+        self.up: nn.ModuleList = nn.ModuleList()
         for fine, coarse in itertools.pairwise(widths):
             self.down.append(ResidualBlock(fine, fine, norm, num_axes))
             self.widen.append(convolution(fine, coarse, 1))
             self.up.append(ResidualBlock(fine + coarse, fine, norm, num_axes))
-        self.middle = ResidualBlock(widths[-1], widths[-1], norm, num_axes)
+        self.middle: ResidualBlock = ResidualBlock(
+            widths[-1], widths[-1], norm, num_axes
+        )
         out = convolution(widths[0], channels_out, KERNEL)
         # It starts as persistence; from large first predictions it does not recover.
         nn.init.zeros_(out.weight)
-        self.last = nn.Sequential(nn.GELU(), out)
+        self.last: nn.Sequential = nn.Sequential(nn.GELU(), out)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C_in, *points)`` to ``(B, C_out, *points)``.

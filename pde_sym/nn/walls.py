@@ -53,7 +53,8 @@ class Unfolded(ConstantModule):
         self, net: nn.Module, inputs: FieldSpec, walls: Walls, reach: int | None
     ) -> None:
         super().__init__()
-        self.net, self.reach = net, reach
+        self.net = net
+        self.reach = reach
         self.keep("signs", image_signs(inputs + FieldSpec.of(NORMAL), walls))
 
     def forward(self, x: Tensor) -> Tensor:

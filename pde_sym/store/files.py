@@ -51,7 +51,7 @@ class Disk:
         path.mkdir(parents=True, exist_ok=True)
 
 
-disk = Disk()
+disk: Disk = Disk()
 
 
 def make_folder(path: Path) -> None:

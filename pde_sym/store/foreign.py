@@ -77,7 +77,8 @@ class Reader:
     """Looks at a file step by step; `budget` is what all its arrays may hold."""
 
     def __init__(self, file: Any, budget: int) -> None:
-        self.file, self.budget = file, budget
+        self.file = file
+        self.budget: int = budget
 
     def members(self, group: Any) -> list[str]:
         need(
@@ -238,7 +239,9 @@ def read_well(reader: Reader) -> Content:
     return Content(num, times, axes, min(kinds), states, dtype, *more)
 
 
-def read_scalars(reader: Reader, num: int) -> tuple[dict, dict, tuple[str, ...]]:
+def read_scalars(
+    reader: Reader, num: int
+) -> tuple[dict[str, float], dict[str, Any], tuple[str, ...]]:
     """Return what is one number, what is one per trajectory, and the rest by name."""
     group = reader.child(reader.file, "scalars")
     scalars, strengths, left_out = {}, {}, []
@@ -439,8 +442,8 @@ def _send(target: BinaryIO, kind: bytes, part: bytes) -> None:
 
 
 if __name__ == "__main__":
-    boundary, block, budget, memory, seconds = sys.argv[1:]
+    _block, _budget, _memory, _seconds = map(int, sys.argv[2:])
     warm_up()
-    give_up(int(memory), int(seconds))
-    serve(sys.stdin.buffer, sys.stdout.buffer, boundary, int(block), int(budget))
+    give_up(_memory, _seconds)
+    serve(sys.stdin.buffer, sys.stdout.buffer, sys.argv[1], _block, _budget)
     os._exit(0)

@@ -211,7 +211,7 @@ class ShardReader:
 
     def _read_header(self) -> None:
         attrs = self._file.attrs
-        self.system = str(attrs["system"])
+        self.system: str = str(attrs["system"])
         kind = attrs["environment"]
         if kind not in ("hidden", "given"):
             raise DataError(
@@ -219,21 +219,21 @@ class ShardReader:
             )
         self.environment_kind: EnvironmentKind = kind
         self.config: dict[str, Any] = json.loads(attrs["config"])
-        self.fields = FieldSpec.model_validate_json(attrs["fields"])
-        self.environment_fields = FieldSpec.model_validate_json(
+        self.fields: FieldSpec = FieldSpec.model_validate_json(attrs["fields"])
+        self.environment_fields: FieldSpec = FieldSpec.model_validate_json(
             attrs["environment_fields"]
         )
         axes = [str(name) for name in self._file["dimensions"].attrs["spatial_dims"]]
         walls = {b.attrs["bc_type"] for b in self._file["boundary_conditions"].values()}
         kind = WalledGrid if walls == {WalledGrid.boundary} else PeriodicGrid
-        self.grid = kind(
+        self.grid: PeriodicGrid | WalledGrid = kind(
             shape=tuple(self._file["dimensions"][name].shape[0] for name in axes),
             lengths=tuple(float(length) for length in attrs["lengths"]),
         )
-        self.num_trajectories = int(attrs["n_trajectories"])
-        self.times = self._read("dimensions/time", (None,), slice(None))
-        self.num_frames = len(self.times)
-        self.scalars = {
+        self.num_trajectories: int = int(attrs["n_trajectories"])
+        self.times: Floats = self._read("dimensions/time", (None,), slice(None))
+        self.num_frames: int = len(self.times)
+        self.scalars: dict[str, float] = {
             str(name): float(attrs[name]) for name in attrs["simulation_parameters"]
         }
         names = [str(n) for n in self._file["scalars"].attrs["field_names"]]

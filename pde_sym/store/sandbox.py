@@ -91,12 +91,13 @@ class Import:
     """A file that is being read; made by `reading`."""
 
     def __init__(self, path: Path, child: subprocess.Popen[bytes], end: float) -> None:
-        self.path, self._child, self._end = path, child, end
+        self.path = path
+        self._child, self._end = child, end
         try:
             values = json.loads(self._part(MAX_HEADER))
         except ValueError as error:
             raise DataError(f"{path}: not readable ({error})") from error
-        self.header = _checked(values, path)
+        self.header: Header = _checked(values, path)
 
     def shards(self, config: dict[str, Any], block: int) -> Iterator[Shard]:
         """Yield shards of `block` trajectories."""

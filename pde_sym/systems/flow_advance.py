@@ -72,9 +72,10 @@ class Advance:
     """
 
     def __init__(self, medium: Medium, spectrum: Spectrum) -> None:
-        self.medium, self.spectrum = medium, spectrum
+        self.medium = medium
+        self.spectrum = spectrum
         has_tracer = medium.diffusivity is not None
-        self.names = BUDGETS + (TRACER_BUDGETS if has_tracer else ())
+        self.names: tuple[str, ...] = BUDGETS + (TRACER_BUDGETS if has_tracer else ())
         self._fields = 2 if has_tracer else 1
         self._forcing = medium.force_of_vorticity(spectrum)
 

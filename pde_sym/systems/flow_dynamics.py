@@ -84,27 +84,31 @@ class Spectrum:
     """
 
     def __init__(self, grid: PeriodicGrid, device: torch.device) -> None:
-        nx, ny = self.shape = grid.shape
-        self.device, double = device, torch.float64
+        self.shape: tuple[int, ...] = grid.shape
+        self.device = device
+        (nx, ny), double = grid.shape, torch.float64
         mx = torch.fft.fftfreq(nx, d=1 / nx, dtype=double, device=device)[:, None]
         my = torch.fft.rfftfreq(ny, d=1 / ny, dtype=double, device=device)[None, :]
         kx, ky = (
             2 * math.pi * m / length
             for m, length in zip((mx, my), grid.lengths, strict=True)
         )
-        self.ikx, self.iky = 1j * kx, 1j * ky
-        self.square = kx**2 + ky**2
-        self.inverse_square = torch.where(self.square > 0, 1 / self.square, 0.0)
+        self.ikx: Tensor = 1j * kx
+        self.iky: Tensor = 1j * ky
+        self.square: Tensor = kx**2 + ky**2
+        self.inverse_square: Tensor = torch.where(self.square > 0, 1 / self.square, 0.0)
         inside = (3 * mx.abs() < nx) & (3 * my < ny)
-        self.kept = inside.to(torch.float64)
-        self.odd = ((2 * mx.abs() < nx) & (2 * my < ny)).to(torch.float64)
-        self.weights = self.kept * torch.where(my > 0, 2.0, 1.0)
-        self.velocity = self.inverse_square * torch.stack(
+        self.kept: Tensor = inside.to(torch.float64)
+        self.odd: Tensor = ((2 * mx.abs() < nx) & (2 * my < ny)).to(torch.float64)
+        self.weights: Tensor = self.kept * torch.where(my > 0, 2.0, 1.0)
+        self.velocity: Tensor = self.inverse_square * torch.stack(
             [self.iky.expand(self.square.shape), -self.ikx.expand(self.square.shape)]
         )
-        self.largest = float(max((self.kept * kx.abs()).max(), (self.kept * ky).max()))
+        self.largest: float = float(
+            max((self.kept * kx.abs()).max(), (self.kept * ky).max())
+        )
         # Divergence of momentum flux: (d_yy - d_xx) of u v, d_xy of u^2 - v^2.
-        self.flux = self.kept * torch.stack([kx**2 - ky**2, -kx * ky])
+        self.flux: Tensor = self.kept * torch.stack([kx**2 - ky**2, -kx * ky])
 
     def forward(self, values: Tensor) -> Tensor:
         """Return the coefficients of real fields, those outside the rule included."""

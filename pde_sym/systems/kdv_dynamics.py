@@ -53,12 +53,13 @@ class Modes:
     def __init__(self, grid: PeriodicGrid, device: torch.device | None = None) -> None:
         if grid.num_axes != 1:
             raise InputError(f"KdV lives on 1 axis, got a grid of {grid.num_axes}")
-        self.points, self.length = grid.shape[0], grid.lengths[0]
-        self.highest = (self.points - 1) // 3
+        self.points: int = grid.shape[0]
+        self.length: float = grid.lengths[0]
+        self.highest: int = (self.points - 1) // 3
         if self.highest < 1:
             raise InputError(f"KdV needs 4 points or more, got {self.points}")
         modes = torch.arange(self.highest + 1, dtype=torch.float64, device=device)
-        self.k = 2 * math.pi / self.length * modes
+        self.k: Tensor = 2 * math.pi / self.length * modes
         """``2 pi m / L`` of the modes 0 .. highest."""
 
     def spectrum(self, values: Tensor) -> Tensor:
@@ -90,8 +91,8 @@ class Coefficients:
             )
         self.modes = modes
         terms = [term for term in system.breaking if term.strength > 0]
-        self.strength = {term.kind: term.strength for term in terms}
-        self.modulation = system.term(Modulation)
+        self.strength: dict[str, float] = {term.kind: term.strength for term in terms}
+        self.modulation: Modulation | None = system.term(Modulation)
         fields = dict(zip(names, environment.unbind(1), strict=True))
         self.spectra: dict[str, Tensor] = {}
         for kind in ("potential", "forcing"):

@@ -182,7 +182,7 @@ class KdVSolver:
             from pde_sym.kernels.kdv import CompiledKdV
 
             self._compiled = CompiledKdV(self._c, self._plan, dt)
-        self.frame = 0
+        self.frame: int = 0
 
     def at(self, frame: int) -> "KdVSolver":
         """Return the solver whose next step starts from that frame."""

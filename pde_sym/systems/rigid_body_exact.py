@@ -29,6 +29,7 @@ import math
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pde_sym.systems.rigid_body_rotations import multiply
@@ -40,7 +41,8 @@ AGM_STEPS = 16
 SERIES_BELOW = 1e-9
 """Below this ``p t^2`` the Taylor series of S, C and D is exact to round-off."""
 _GAUSS = np.polynomial.legendre.leggauss(6)
-NODES, WEIGHTS = np.append((_GAUSS[0] + 1) / 2, 1.0), _GAUSS[1] / 2
+NODES: NDArray[np.float64] = np.append((_GAUSS[0] + 1) / 2, 1.0)
+WEIGHTS: NDArray[np.float64] = _GAUSS[1] / 2
 """Gauss-Legendre quadrature of the attitude's angle on [0, 1], whose end comes as a
 node without a weight; exact to round-off for turns of up to a radian."""
 

@@ -157,7 +157,9 @@ class Level(nn.Module):
 
     def __init__(self, before: nn.Module, around: nn.Module, after: nn.Module) -> None:
         super().__init__()
-        self.before, self.around, self.after = before, around, after
+        self.before = before
+        self.around = around
+        self.after = after
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, x, y)`` to the same shape."""

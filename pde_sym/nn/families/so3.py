@@ -149,7 +149,7 @@ class MLP(nn.Module):
             if layers:
                 layers.append(nn.GELU())
             layers.append(nn.Linear(before, after))
-        self.layers = nn.Sequential(*layers)
+        self.layers: nn.Sequential = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C_in, *points)`` to ``(B, C_out, *points)``."""

@@ -118,7 +118,7 @@ def build(
         clean(folder)
         tasks = [Task(piece, recipe, folder.absolute(), device) for piece in missing]
         manifest = _make(tasks, folder, manifest, finished, run or InProcess())
-        return _finish(folder, manifest)
+        return finish(folder, manifest)
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -281,7 +281,8 @@ def make_file(task: Task) -> ShardEntry:
     return entry
 
 
-def _finish(folder: Path, manifest: Manifest) -> Manifest:
+def finish(folder: Path, manifest: Manifest) -> Manifest:
+    """Write the statistics of the shards, and that nothing is missing."""
     # Workers that died have left theirs.
     clean(folder)
     statistics = compute_statistics(open_entries(folder, manifest.of(Split.TRAIN)))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from data_gen.build import clean, refuse_foreign
+from data_gen.build import clean, finish, refuse_foreign
 from data_gen.cost import bytes_of
 from pde_sym.errors import InputError, OutputError
 from pde_sym.progress import progress
@@ -17,7 +17,6 @@ from pde_sym.store import (
     Manifest,
     Shard,
     ShardEntry,
-    compute_statistics,
     encode,
     lock,
     make_folder,
@@ -27,7 +26,7 @@ from pde_sym.store import (
     write_manifest,
 )
 from pde_sym.store.files import file_hash
-from pde_sym.store.folder import MANIFEST, STATISTICS, sha256
+from pde_sym.store.folder import MANIFEST, sha256
 from pde_sym.store.sandbox import DEFAULT, SYSTEM, Header, Limits, reading
 
 HELP = "a stranger's HDF5 file, The Well's or PDEBench's, as a data set"
@@ -136,10 +135,7 @@ def import_file(
                     manifest = _write(folder, piece, split, first, manifest)
                 start += len(shard.states)
                 finished(len(shard.states))
-        statistics = compute_statistics(open_entries(folder, manifest.of(Split.TRAIN)))
-        write_file(folder / STATISTICS, statistics)
-        done = {"stats_sha256": sha256(statistics), "complete": True}
-        write_manifest(folder, manifest.model_copy(update=done))
+        finish(folder, manifest)
     return header
 
 

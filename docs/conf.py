@@ -6,6 +6,7 @@ The site needs no network: formulas are MathML, fonts are the reader's own.
 import os
 import re
 import sys
+from copy import copy
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any, get_origin
@@ -58,6 +59,7 @@ def _join(outputs: list[Any]) -> list[Any]:
         if name in streams:
             streams[name]["text"] += output["text"]
             continue
+        output = copy(output)
         whole.append(output)
         if name is not None:
             streams[name] = output

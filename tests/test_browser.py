@@ -25,14 +25,19 @@ pytestmark = [
 ]
 
 
-def use(page: Path, name: str) -> dict[str, Any]:
-    """Open and use a page; return what happened."""
+def run(script: str, place: Path, name: str, *more: str) -> dict[str, Any]:
+    """Run a script of the browser, with its screenshots; return what it found."""
     shots = SHOTS / name
     shots.mkdir(parents=True, exist_ok=True)
-    words = ["node", str(HERE / "check_page.mjs"), str(page), str(shots)]
+    words = ["node", str(HERE / script), str(place), str(shots), *more]
     done = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def use(page: Path, name: str) -> dict[str, Any]:
+    """Open and use a page; return what happened."""
+    return run("check_page.mjs", page, name)
 
 
 @pytest.fixture(scope="module", params=["runs", "sweep"])
@@ -53,10 +58,15 @@ def test_nothing_is_asked_of_the_network_and_nothing_fails(used: dict) -> None:
 
 
 def test_light_and_dark_and_narrow(used: dict) -> None:
-    light, dark = used["schemes"]["light"], used["schemes"]["dark"]
-    assert light[0] == "rgb(255, 255, 255)"
+    assert used["schemes"]["light"][0] == "rgb(255, 255, 255)"
+    check_schemes(used)
+
+
+def check_schemes(found: dict[str, Any]) -> None:
+    """Dark on light, then light on dark, and never wider than a telephone."""
+    light, dark = found["schemes"]["light"], found["schemes"]["dark"]
     assert [sum(_rgb(c)) > 382 for c in (*light, *dark)] == [True, False, False, True]
-    assert used["overflow"] == 0
+    assert found["overflow"] == 0
 
 
 def _rgb(colour: str) -> list[int]:
@@ -125,3 +135,29 @@ def test_a_page_that_asks_and_throws_is_caught(tmp_path: Path) -> None:
     assert "https://example.invalid/a.png" in found["requests"]
     assert any("x" in error for error in found["errors"])
     assert [place for place, _ in found["order"]] != [0, 1]
+
+
+SITE = HERE.parents[1] / "docs" / "_build" / "html"
+
+
+@pytest.mark.skipif(not SITE.is_dir(), reason="no site; run `make docs`")
+def test_the_site_in_light_and_dark() -> None:
+    pages = {
+        "index.html": {"pictures"},
+        "tutorials/study.html": {"pictures", "formulas"},
+        "theory.html": {"formulas"},
+        "systems/kdv.html": {"formulas"},
+        "gallery/index.html": {"pictures"},
+        "gallery/flow.html": {"pictures"},
+        "reference/layers.html": set(),
+        "search.html": set(),
+    }
+    found = run("check_site.mjs", SITE, "site", *pages)
+    assert set(found) == set(pages)
+    for name, page in found.items():
+        assert page["errors"] == [], name
+        assert [u for u in page["requests"] if not u.startswith(SITE.as_uri())] == []
+        check_schemes(page)
+        for shown in pages[name]:
+            assert page[shown], (name, shown)
+            assert min(page[shown]) > 1, (name, shown)

@@ -4,13 +4,10 @@
 import { pathToFileURL } from "node:url";
 import { createHash } from "node:crypto";
 import { join } from "node:path";
-import chromium from "@sparticuz/chromium";
-import puppeteer from "puppeteer-core";
+import { launch, watchedPage } from "./headless.mjs";
 
 const [file, folder] = process.argv.slice(2);
-const found = { errors: [], requests: [], schemes: {}, tables: [], players: [] };
-// What the package adds would switch off the rules that are tested here.
-const unsafe = ["--disable-web-security", "--allow-running-insecure-content"];
+const found = { schemes: {}, tables: [], players: [] };
 
 /** Return the texts of the first column, body by body. */
 const rowsOf = (table) => table.evaluate((t) =>
@@ -100,22 +97,10 @@ async function tabOrder(page) {
   return reached;
 }
 
-const browser = await puppeteer.launch({
-  args: chromium.args.filter((word) => !unsafe.includes(word)),
-  executablePath: await chromium.executablePath(),
-  headless: "shell",
-});
+const browser = await launch();
 try {
-  const page = await browser.newPage();
-  page.on("console", (m) => {
-    if (["error", "warn"].includes(m.type())) found.errors.push(m.text());
-  });
-  page.on("pageerror", (error) => found.errors.push(String(error)));
-  page.on("request", (request) => {
-    const url = request.url();
-    if (!url.startsWith("data:")) found.requests.push(url);
-  });
-  await page.setViewport({ width: 1100, height: 900 });
+  const { page, errors, requests } = await watchedPage(browser);
+  Object.assign(found, { errors, requests });
   await page.goto(pathToFileURL(file).href);
   for (const scheme of ["light", "dark"]) {
     await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]);

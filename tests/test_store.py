@@ -1,6 +1,7 @@
 """A shard is The Well's file, comes back as it was, and never reaches HDF5 damaged."""
 
 import dataclasses
+import fcntl
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from pde_sym.errors import DataError, InputError
 from pde_sym.fields import Field, FieldSpec, Rank
-from pde_sym.grid import PeriodicGrid
+from pde_sym.grid import PeriodicGrid, WalledGrid
 from pde_sym.store import (
     EnvironmentKind,
     Shard,
@@ -149,11 +150,31 @@ def test_file_follows_the_book_and_comes_back(
         reader.check_schema()
         back = reader.load()
         part = reader.states(slice(1, 3), slice(0, 2))
+        constants = reader.environment(slice(1, 3))
     np.testing.assert_array_equal(part, shard.states[1:3, :2])
+    rows = slice(0, 1) if kind == "hidden" else slice(1, 3)
+    np.testing.assert_array_equal(constants, shard.environment[rows])
     for field in dataclasses.fields(Shard):
         want, got = getattr(shard, field.name), getattr(back, field.name)
         np.testing.assert_equal(got, want, err_msg=field.name)
     assert back.states.dtype == dtype
+
+
+def test_points_between_walls_come_back_as_such(tmp_path: Path) -> None:
+    walled = WalledGrid(shape=GRID.shape, lengths=GRID.lengths)
+    shard = dataclasses.replace(make_shard(), grid=walled)
+    with open_shard(*save(tmp_path, encode(shard))) as reader:
+        assert type(reader.grid) is WalledGrid
+        assert reader.grid == walled
+
+
+def test_readers_ask_for_no_lock(tmp_path: Path) -> None:
+    """Some network folders have none."""
+    path, digest = save(tmp_path, encode(make_shard()))
+    with path.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with open_shard(path, digest) as reader:
+            assert reader.num_trajectories == 3
 
 
 @pytest.mark.parametrize("kind", ["hidden", "given"])

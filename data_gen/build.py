@@ -161,11 +161,7 @@ def _continue(recipe: Recipe, counts: dict[Split, int], folder: Path) -> Manifes
                 f"{folder}: has {manifest.counts[split]} {split} trajectories, asked "
                 f"for {count}; a data set only grows, choose another folder"
             )
-    if counts == manifest.counts:
-        return manifest
-    return manifest.model_copy(
-        update={"counts": counts, "complete": False, "stats_sha256": None}
-    )
+    return manifest.model_copy(update={"counts": counts})
 
 
 def first_difference(old: Any, new: Any, key: str = "") -> tuple[str, str, str] | None:

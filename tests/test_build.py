@@ -103,8 +103,12 @@ def made(reference: Path, tmp_path: Path) -> Path:
 
 def test_what_is_there_is_not_made_again(made: Path) -> None:
     run, seen = Ordered(), []
+    (made / LOCK).touch()
+    before = {p: p.stat().st_mtime_ns for p in made.rglob("*.*")}
     build(recipe(), NUMBERS, made, seen.append, run=run)
+    before[made / LOCK] = (made / LOCK).stat().st_mtime_ns
     assert (run.made, seen) == ([], [2, 2, 1, 1])
+    assert {p: p.stat().st_mtime_ns for p in made.rglob("*.*")} == before
     (made / "data/train/heat-00001.hdf5").write_bytes(b"")
     (made / "data/test/heat-00000.hdf5").unlink()
     seen.clear()
@@ -170,6 +174,29 @@ def test_another_machine_that_makes_other_bytes_is_told(made: Path) -> None:
     again = task._replace(piece=task.piece._replace(listed=listed))
     assert make_file(again) == listed
     assert path.read_bytes() == before
+
+
+def test_a_worker_that_does_not_share_the_folder(tmp_path: Path) -> None:
+    class Elsewhere:
+        def map(
+            self, function: Callable[[Any], Any], specs: Iterable[Any]
+        ) -> Iterator[tuple[Any, Any]]:
+            for spec in specs:
+                other = tmp_path / "other"
+                (other / "data/train").mkdir(parents=True, exist_ok=True)
+                yield spec, function(spec._replace(folder=other))
+
+    with pytest.raises(OutputError, match="workers need the same folder"):
+        build(recipe(), NUMBERS, tmp_path / "heat", run=Elsewhere())
+    assert read_manifest(tmp_path / "heat", complete=False).shards == ()
+
+
+def test_another_recipe_or_a_manifest_that_is_none_is_refused(made: Path) -> None:
+    with pytest.raises(OutputError, match="with seed = 0, asked for 1; choose another"):
+        build(recipe(seed=1), NUMBERS, made)
+    (made / "MANIFEST.json").write_text("{")
+    with pytest.raises(OutputError, match=r"not valid JSON .*; choose another folder"):
+        build(recipe(), NUMBERS, made)
 
 
 def test_a_folder_is_ours_where_nothing_else_is(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from test_store_folder import counts, recipe, tree
 
 from data_gen.build import Piece, Task, build, make_file
 from data_gen.recipes import read_recipe, resolve
-from pde_sym.errors import InputError, OutputError
+from pde_sym.errors import InputError
 from pde_sym.executor import Executor, executor
 from pde_sym.seeds import Split
 from pde_sym.store import ShardEntry, read_manifest
@@ -144,21 +144,6 @@ def test_a_task_is_small_whatever_the_user_brings(tmp_path: Path) -> None:
     np.save(pattern, np.ones((32, 32)))
     with pytest.raises(InputError, match=r"pattern\.npy: changed since"):
         make_file(pickle.loads(sent))
-
-
-def test_a_worker_that_does_not_share_the_folder(tmp_path: Path) -> None:
-    class Elsewhere:
-        def map(
-            self, function: Callable[[Any], Any], specs: Iterable[Any]
-        ) -> Iterator[tuple[Any, Any]]:
-            for spec in specs:
-                other = tmp_path / "other"
-                (other / "data/train").mkdir(parents=True, exist_ok=True)
-                yield spec, function(spec._replace(folder=other))
-
-    with pytest.raises(OutputError, match="workers need the same folder"):
-        build(recipe(), NUMBERS, tmp_path / "heat", run=Elsewhere())
-    assert read_manifest(tmp_path / "heat", complete=False).shards == ()
 
 
 WORDS = (

@@ -16,7 +16,6 @@ from pde_sym.grid import PeriodicGrid, WalledGrid
 from pde_sym.store import (
     EnvironmentKind,
     Shard,
-    compute_statistics,
     encode,
     open_shard,
 )
@@ -329,22 +328,6 @@ def test_numbers_that_are_not_finite_are_not_stored(value: float) -> None:
     shard.budgets["energy"][0, 0] = value
     with pytest.raises(DataError, match=r"^energy_budget holds numbers that"):
         encode(shard)
-
-
-@pytest.mark.filterwarnings("error")
-def test_statistics_that_overflow_are_refused_without_a_warning(
-    tmp_path: Path,
-) -> None:
-    shard = make_shard(dtype=np.float64)
-    shard.states[:] *= 1e200
-    path, digest = save(tmp_path, encode(shard))
-    with (
-        open_shard(path, digest) as reader,
-        pytest.raises(DataError, match=r"statistics: .* too large"),
-    ):
-        compute_statistics([reader])
-    with pytest.raises(DataError, match="at least one training trajectory"):
-        compute_statistics([])
 
 
 @pytest.mark.parametrize(

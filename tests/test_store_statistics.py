@@ -131,6 +131,22 @@ def test_shards_of_other_fields_are_refused(tmp_path: Path) -> None:
             compute_statistics(readers)
 
 
+@pytest.mark.filterwarnings("error")
+def test_values_that_overflow_are_refused_without_a_warning(tmp_path: Path) -> None:
+    shard = make_shard(dtype=np.float64)
+    shard.states[:] *= 1e200
+    with (
+        opened(tmp_path, shard) as readers,
+        pytest.raises(DataError, match=r"statistics: .* too large"),
+    ):
+        compute_statistics(readers)
+
+
+def test_no_shard_has_no_statistics() -> None:
+    with pytest.raises(DataError, match="at least one training trajectory"):
+        compute_statistics([])
+
+
 # Reading ----------------------------------------------------------------------------
 
 

@@ -48,7 +48,7 @@ slow: $(INSTALLED)
 
 # Small defects in store, seeds, checkpoints and resume, and whether their tests see them.
 mutation: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python tests/mutation.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutation.py --seed $(or $(SEED),0)
 
 # The tables and figures of experiments/results, from nothing or from where it stopped:
 # hours. Sweeps do not ask for more than a core; `make -j2 sweeps` takes two.

@@ -38,7 +38,7 @@ from pde_sym.errors import InputError
 from pde_sym.store import files
 
 COLUMNS = 3
-"""Panels side by side."""
+"""Panels side by side, at most."""
 CAPTIONS = {
     "ratios": (
         "Relaxed against the best of strict and free",
@@ -192,11 +192,11 @@ def ratio_panels(summaries: dict[str, Summary]) -> Figure | None:
     if not shown:
         return None
     figure, panels = _panels(len(shown), sharey=True)
-    for number, (axes, summary) in enumerate(zip(panels, shown, strict=True)):
+    for axes, summary in zip(panels, shown, strict=True):
         draw_ratios(axes, summary, _styles(summaries))
         axes.set_title(summary.title)
         axes.set_xlabel(f"strength of {summary.term.replace('_', ' ')}")
-        if number % COLUMNS:
+        if not _is_first(axes):
             axes.set_ylabel("")
     one_legend(figure)
     return figure
@@ -213,21 +213,27 @@ def defect_panels(summaries: dict[str, Summary]) -> Figure | None:
     if not shown:
         return None
     figure, panels = _panels(len(shown), sharey=False)
-    for number, (axes, (title, cells)) in enumerate(zip(panels, shown, strict=True)):
+    for axes, (title, cells) in zip(panels, shown, strict=True):
         draw_defects(axes, cells, _styles(summaries))
         axes.set_title(title)
         axes.set_xlabel("defect of the solver")
-        if number % COLUMNS == 0:
+        if _is_first(axes):
             axes.set_ylabel("defect of the model")
     one_legend(figure)
     return figure
 
 
 def _panels(number: int, *, sharey: bool) -> tuple[Figure, list[Axes]]:
-    columns = min(number, COLUMNS)
-    rows = math.ceil(number / columns)
+    rows = math.ceil(number / COLUMNS)
+    columns = math.ceil(number / rows)
     figure = new_figure(4.6 * columns, 0.7 + 3.8 * rows)
     panels = figure.subplots(rows, columns, squeeze=False, sharey=sharey).ravel()
     for axes in panels[number:]:
         axes.remove()
     return figure, list(panels[:number])
+
+
+def _is_first(axes: Axes) -> bool:
+    """Return whether axes are the first of their row."""
+    place = axes.get_subplotspec()
+    return place is None or place.is_first_col()

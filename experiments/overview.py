@@ -35,7 +35,6 @@ from experiments.sweep_summary import Cell, Summary, summarise
 from experiments.sweep_table import read_table
 from pde_sym.config import canonical_json
 from pde_sym.errors import InputError
-from pde_sym.store import files
 
 COLUMNS = 3
 """Panels side by side, at most."""
@@ -79,10 +78,6 @@ def report_sweeps(folders: Sequence[Path], out: Path, *, as_json: bool) -> int:
         for name, (title, caption) in CAPTIONS.items()
         if (figure := drawn[name]) is not None
     ]
-    place = out.parent / page.FOLDER
-    files.make_folder(place)
-    for name, data in page.files_of(pictures).items():
-        files.write_file(place / name, data)
     text = page.page(
         "Error against breaking strength",
         [
@@ -92,7 +87,7 @@ def report_sweeps(folders: Sequence[Path], out: Path, *, as_json: bool) -> int:
             *map(page.figure, pictures),
         ],
     )
-    files.write_file(out, text.encode())
+    page.write(out, text, pictures)
     shown = {
         name: summary.model_dump(mode="json") for name, summary in summaries.items()
     }

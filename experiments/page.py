@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from pde_sym.store import files
+
 MAX_INSIDE = 2 << 20
 """A larger file is linked beside the page, not put into it."""
 FOLDER = "figures"
@@ -185,12 +187,12 @@ def _frames(player: Player) -> str:
     )
 
 
-def downloads(files: Sequence[Download]) -> str:
+def downloads(offered: Sequence[Download]) -> str:
     """Return links to files, which are inside the page unless they are large."""
-    if not files:
+    if not offered:
         return ""
     links = []
-    for file in files:
+    for file in offered:
         inside = len(file.data) <= MAX_INSIDE
         target = _inside(file.kind, file.data) if inside else f"{FOLDER}/{file.name}"
         size = f"{max(1, round(len(file.data) / 1024))} KiB"
@@ -224,6 +226,15 @@ def details(summary: str, text: str) -> str:
         f"<details><summary>{escape(summary)}</summary>\n"
         f"<pre>{escape(text)}</pre></details>"
     )
+
+
+def write(out: Path, text: str, pictures: Sequence[Picture | Player]) -> None:
+    """Write a page, and beside it its pictures with the numbers in them."""
+    place = out.parent / FOLDER
+    files.make_folder(place)
+    for name, data in files_of(pictures).items():
+        files.write_file(place / name, data)
+    files.write_file(out, text.encode())
 
 
 def files_of(pictures: Sequence[Picture | Player]) -> dict[str, bytes]:

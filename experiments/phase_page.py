@@ -31,7 +31,6 @@ from experiments.statistics import Interval
 from experiments.sweep_summary import Agreement, Cell, Summary, summarise
 from experiments.sweep_table import Table, csv_of, read_table
 from pde_sym.config import canonical_json
-from pde_sym.store import files
 
 INTERVALS = (
     "Markers: median over seeds; bars: 95 % by the bootstrap over seeds. A run that "
@@ -113,10 +112,6 @@ def write_sweep_page(table: Table, summary: Summary, out: Path, folder: Path) ->
         for name, (title, caption) in CAPTIONS.items()
         if (figure := drawn[name]) is not None
     ]
-    place = out.parent / page.FOLDER
-    files.make_folder(place)
-    for name, data in page.files_of(pictures).items():
-        files.write_file(place / name, data)
     text = page.page(
         summary.title,
         [
@@ -129,7 +124,7 @@ def write_sweep_page(table: Table, summary: Summary, out: Path, folder: Path) ->
             *_cost(summary),
         ],
     )
-    files.write_file(out, text.encode())
+    page.write(out, text, pictures)
 
 
 def _is_compared(summary: Summary) -> bool:

@@ -26,7 +26,6 @@ from experiments.series import (
 )
 from experiments.sweep_table import TABLE_FILE
 from pde_sym.errors import InputError
-from pde_sym.store import files
 from pde_sym.systems import SYSTEMS, BreakingTerm
 
 MOTIONS = {
@@ -74,11 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     results = [result(one) for one in series]
     pictures = draw_all(folders, evaluations, series, out)
     text = write_page(folders, evaluations, results, pictures, out)
-    place = out.parent / page.FOLDER
-    files.make_folder(place)
-    for name, data in page.files_of(pictures).items():
-        files.write_file(place / name, data)
-    files.write_file(out, text.encode())
+    page.write(out, text, pictures)
     if arguments.json:
         print(json.dumps({"page": str(out), "results": [asdict(r) for r in results]}))
     else:

@@ -97,7 +97,7 @@ def phase_diagram(summary: Summary) -> Figure:
         _draw_floors(axes, summary, strengths, prefix)
         _draw_families(axes, cells, strengths, pick)
         axes.set_title(title)
-        log_axis(axes, "y")
+        _log(axes, "y")
     row[0].set_ylabel("VRMSE after 10 steps")
     _finish(figure, summary, row)
     return figure
@@ -124,7 +124,7 @@ def draw_ratios(axes: Axes, summary: Summary, styles: dict[str, Look]) -> None:
     axes.axhspan(1.0, 1.1, color=GREY, alpha=0.18, lw=0)
     cells, strengths = largest(summary), strengths_of(summary)
     _draw_families(axes, cells, strengths, rollout_ratio, styles)
-    log_axis(axes, "y", (1, 1.5, 2, 3, 5, 7))
+    _log(axes, "y", (1, 1.5, 2, 3, 5, 7))
     axes.set_ylabel("error / best of strict and free")
 
 
@@ -231,7 +231,7 @@ def _finish(figure: Figure, summary: Summary, lowest: Sequence[Axes]) -> None:
     one_legend(figure)
 
 
-def log_axis(
+def _log(
     axes: Axes, which: Literal["x", "y"], steps: Sequence[float] = (1, 2, 5)
 ) -> None:
     """Make an axis logarithmic, with plain numbers on it."""
@@ -312,8 +312,8 @@ def size_chart(summary: Summary) -> Figure | None:
                 numbers([c.size for c in own]), numbers([c.test.value for c in own]),
                 label=label(family), **line_style(styles[family]),
             )  # fmt: skip
-        log_axis(axes, "y")
-        log_axis(axes, "x")
+        _log(axes, "y")
+        _log(axes, "x")
         axes.set_title(f"{summary.term.replace('_', ' ')} {strength:g}")
         axes.set_xlabel("training trajectories")
         axes.set_xticks(sizes, [str(s) for s in sizes])
@@ -339,8 +339,8 @@ def cost_chart(summary: Summary) -> Figure:
                 numbers([c.test.value for c in own]),
                 label=label(family), **marker_style(styles[family]),
             )  # fmt: skip
-        log_axis(axes, "y")
-        log_axis(axes, "x")
+        _log(axes, "y")
+        _log(axes, "x")
         axes.set_title(f"{summary.term.replace('_', ' ')} {strength:g}")
         axes.set_xlabel("operations per step [10⁶]")
     panels[0].set_ylabel("VRMSE after 10 steps")

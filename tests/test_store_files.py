@@ -173,12 +173,17 @@ def test_temporary_files_alone_are_removed(
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
+def make_old_and_new(place: Path) -> None:
+    """Make two folders, each with a file of its name."""
+    for name in ("old", "new"):
+        (place / name).mkdir()
+        (place / name / name).write_bytes(b"")
+
+
 def test_a_folder_is_replaced_or_what_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("old", "new"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / name).write_bytes(b"")
+    make_old_and_new(tmp_path)
     folder = tmp_path / "old"
     for at in (1, 2):
         monkeypatch.setattr(files, "disk", FailingDisk(at, counted=("rename",)))
@@ -195,9 +200,7 @@ def test_a_folder_is_replaced_or_what_it_was(
 def test_what_cannot_be_put_back_is_kept_under_another_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("old", "new"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / name).write_bytes(b"")
+    make_old_and_new(tmp_path)
     refusing = FailingDisk(2, for_good=True, counted=("rename",))
     monkeypatch.setattr(files, "disk", refusing)
     with pytest.raises(OutputError, match="old: cannot be written"):

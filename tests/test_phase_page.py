@@ -76,6 +76,8 @@ def test_defects_stand_against_those_of_the_solver(summary: Summary) -> None:
     assert curve(axes, "strict")[1].max() == 0
     across, up = curve(axes, "model = solver")
     assert across.tolist() == up.tolist()
+    assert across[0] == 0
+    assert across[-1] >= solver.max()
 
 
 def test_spectra_stand_beside_that_of_the_solver(

@@ -13,11 +13,12 @@ Intact, smoke is carried and does nothing. Of the symmetries of the plane the wa
 leave the turns and flips of the box about its middle, and shifts of time.
 """
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field as Documented
+from pydantic import model_validator
 
 from pde_sym.fields import Field, FieldSpec, Rank
 from pde_sym.grid import PeriodicGrid, WalledGrid
@@ -29,6 +30,7 @@ from pde_sym.systems.plume_terms import (
     WALLS,
     BuoyancyDirection,
     BuoyancyGradient,
+    BuoyancyImbalance,
     Inflow,
     Obstacle,
     PlumeProperty,
@@ -40,7 +42,7 @@ if TYPE_CHECKING:  # see `pde_sym.systems.base`
 __all__ = ["Plume", "PlumeProperty"]
 
 PlumeTerms = Annotated[
-    BuoyancyDirection | BuoyancyGradient | Inflow | Obstacle,
+    BuoyancyDirection | BuoyancyGradient | BuoyancyImbalance | Inflow | Obstacle,
     Documented(discriminator="kind"),
 ]
 
@@ -66,6 +68,7 @@ class Plume(System):
     terms: ClassVar[tuple[type[BreakingTerm], ...]] = (
         BuoyancyDirection,
         BuoyancyGradient,
+        BuoyancyImbalance,
         Inflow,
         Obstacle,
     )
@@ -90,6 +93,17 @@ class Plume(System):
     @classmethod
     def grid(cls, resolution: int, length: float) -> WalledGrid:
         return WalledGrid.square(resolution, length)
+
+    @model_validator(mode="after")
+    def _imbalance_needs_a_turned_lift(self) -> Self:
+        direction = self.term(BuoyancyDirection)
+        turned = direction is not None and direction.turned
+        if self.term(BuoyancyImbalance) and not turned:
+            raise ValueError(
+                "buoyancy_imbalance: expected a buoyancy_direction with turned = true "
+                f"beside it, got {'one without' if direction else 'none'}"
+            )
+        return self
 
     @property
     def survivors(self) -> Subgroup:

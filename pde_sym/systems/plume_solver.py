@@ -24,6 +24,7 @@ from pde_sym.systems.plume_dynamics import (
     scheme_rate,
     step,
 )
+from pde_sym.systems.plume_terms import BuoyancyImbalance
 
 if TYPE_CHECKING:
     from pde_sym.kernels.plume import CompiledBox
@@ -75,13 +76,22 @@ def boxes_of(system: Plume, grid: PeriodicGrid, environment: Tensor) -> list[Box
         boxes.append(
             Box(
                 projection=projections[key],
-                lift=fields.get("lift", torch.stack([zero, zero])),
+                lift=acting_lift(system, fields.get("lift", torch.stack([zero, zero]))),
                 inflow=inflow * ~solid,
                 viscosity=system.viscosity,
                 wall=wall_of(system),
             )
         )
     return boxes
+
+
+def acting_lift(system: Plume, lift: Tensor) -> Tensor:
+    """Return the force per unit of smoke of a drawn lift, both ``(2, x, y)``."""
+    imbalance = system.term(BuoyancyImbalance)
+    if imbalance is None:
+        return lift
+    parts = zip(lift, imbalance.factors(), strict=True)
+    return torch.stack([torch.where(p > 0, p * a, p * b) for p, (a, b) in parts])
 
 
 def wall_of(system: Plume) -> float:

@@ -1,7 +1,7 @@
 """The breaking terms of the smoke plume (`pde_sym.systems.plume`).
 
-All act through fields of the environment: the lift, the inflow and the solid. Places
-are in box lengths, ``(x, y)`` from 0 to 1.
+All but `BuoyancyImbalance` act through fields of the environment: the lift, the inflow
+and the solid. Places are in box lengths, ``(x, y)`` from 0 to 1.
 """
 
 from enum import StrEnum
@@ -137,6 +137,38 @@ class BuoyancyGradient(PlumeTerm):
             # Points on the line, but for round-off, belong to neither half.
             height = np.where(abs(height) < 1e-9, 0.0, np.sign(height) / 2)
         return _vector(e, height)
+
+
+class BuoyancyImbalance(PlumeTerm):
+    """A lift that acts more strongly along one direction than along another.
+
+    The environment holds the lift l as it is drawn; the force is ``s M(l)``. Each
+    half-axis has a factor of its own: M multiplies the part of l that points k quarter
+    turns from +y by ``1 + strength (2 k / 3 - 1)``,
+
+        M_x = (1 + eps) max(l_x, 0) - (1 - eps / 3) max(-l_x, 0),
+        M_y = (1 - eps) max(l_y, 0) - (1 + eps / 3) max(-l_y, 0).
+
+    These are the factors of `BuoyancyDirection.imbalance`, there a part of the lift
+    and here of the law: who is told l sees where a plume rises but not how strongly,
+    and no turn or flip of state and lift together survives. It acts on the lift of a
+    `BuoyancyDirection` with `turned`.
+    """
+
+    equation: ClassVar[str] = "u_t + u.grad u = -grad p + nu Lap u + s M_eps(l)"
+
+    kind: Literal["buoyancy_imbalance"] = "buoyancy_imbalance"
+    strength: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Relative spread of the factors."""
+
+    @property
+    def survivors(self) -> Subgroup:
+        return _NOTHING
+
+    def factors(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Return the factors along +x and -x, then those along +y and -y."""
+        up, left, down, right = (1 + self.strength * (2 * k / 3 - 1) for k in range(4))
+        return (right, left), (up, down)
 
 
 class Inflow(PlumeTerm):

@@ -89,9 +89,10 @@ def phase_diagram(summary: Summary) -> Figure:
         ("test data", "", lambda c: c.test),
         ("test data of another law", "shifted_", lambda c: c.shifted),
         ("test data moved", "moved_", lambda c: c.moved),
+        ("training trajectories, later", "future_", lambda c: c.future),
     ]
     panels = [panel for panel in every if any(panel[2](cell) for cell in cells)]
-    figure = new_figure((6.5, 11.0, 14.0)[len(panels) - 1], 4.9)
+    figure = new_figure((6.5, 11.0, 14.0, 17.0)[len(panels) - 1], 4.9)
     row = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axes, (title, prefix, pick) in zip(row, panels, strict=True):
         _draw_floors(axes, summary, strengths, prefix)

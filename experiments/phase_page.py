@@ -42,7 +42,8 @@ CAPTIONS = {
         "VRMSE after 10 steps of rollouts from the first test frame. Grey: the "
         "prediction that nothing changes, and the solver itself on half the points "
         "per axis. Further panels: test data whose initial states follow another law "
-        "than those of the training, or were moved by motions that it never showed.",
+        "than those of the training, or were moved by motions that it never showed; "
+        "and the training trajectories, later on.",
     ),
     "ratio": (
         "Relaxed against the best of strict and free",

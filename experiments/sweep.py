@@ -120,6 +120,7 @@ class Part:
                 sweep.recipe(strength),
                 sweep.recipe(strength, shifted=True) if has_second else None,
                 sweep.moved,
+                sweep.future(strength),
                 sweep.trajectories.counts,
             )
             for strength in self.strengths

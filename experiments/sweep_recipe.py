@@ -89,6 +89,9 @@ class Sweep(Frozen):
     """Motions, as "turn 90", of the initial states of a third test set: those that the
     training data never show. None where the law of initial states is invariant, so
     that moved states are of the same law."""
+    future_gap: PositiveInt | None = None
+    """Frames between those of the training and a test set of the same trajectories, as
+    many frames later on; none when absent. At least a training window."""
     families: tuple[FamilyPlan, ...] = Field(min_length=1)
 
     @field_validator("strengths")
@@ -112,12 +115,18 @@ class Sweep(Frozen):
         if self.out_of_distribution is not None:
             self.recipe(0.0, shifted=True)
         check_motions(self.recipe(0.0), self.moved)
+        if self.future_gap is not None and self.data.split_by == "time":
+            raise ValueError("future_gap: expected data.split_by = trajectory")
         return self
 
     @property
     def other_tests(self) -> tuple[str, ...]:
         """Names of the test sets beside the first."""
-        has = {"shifted": self.out_of_distribution is not None, "moved": self.moved}
+        has = {
+            "shifted": self.out_of_distribution is not None,
+            "moved": self.moved,
+            "future": self.future_gap is not None,
+        }
         return tuple(name for name, is_there in has.items() if is_there)
 
     @model_validator(mode="after")
@@ -126,6 +135,11 @@ class Sweep(Frozen):
             raise ValueError(
                 f"sizes: expected at most {self.trajectories.train} trajectories, "
                 f"those of trajectories.train, got {max(self.sizes)}"
+            )
+        if self.future_gap is not None and self.sizes != (self.trajectories.train,):
+            raise ValueError(
+                f"future_gap: its test set are all {self.trajectories.train} training "
+                f"trajectories; expected sizes of that alone, got {self.sizes}"
             )
         return self
 
@@ -148,7 +162,13 @@ class Sweep(Frozen):
                     "strength of the sweep"
                 )
             for number in range(len(family.tune)):
-                self.choices(family, number, 0, self.sizes[0])
+                choices = self.choices(family, number, 0, self.sizes[0])
+                window = choices.training.window
+                if self.future_gap is not None and self.future_gap < window:
+                    raise ValueError(
+                        f"future_gap: expected at least {window} frames, a training "
+                        f"window of families.{family.name}, got {self.future_gap}"
+                    )
         return self
 
     def recipe(self, strength: float, *, shifted: bool = False) -> Recipe:
@@ -169,6 +189,14 @@ class Sweep(Frozen):
             same = asked.get("kind", law["kind"]) == law["kind"]
             values["initial"] = {**law, **asked} if same else asked
         return Recipe.model_validate(values)
+
+    def future(self, strength: float) -> Recipe | None:
+        """Return the data whose valid split are the training trajectories later on."""
+        if self.future_gap is None:
+            return None
+        values = self.recipe(strength).model_dump()
+        later = {"split_by": "time", "gap": self.future_gap}
+        return Recipe.model_validate(values | later)
 
     def choices(
         self, family: FamilyPlan, candidate: int, seed: int, size: int

@@ -1,7 +1,7 @@
 """The pieces of work of a sweep: data at a strength, and one run on them.
 
-data/STRENGTH/                            data sets; STRENGTH-shifted and -moved, others
-                                          to test on
+data/STRENGTH/                            data sets; STRENGTH-shifted, -moved and
+                                          -future, others to test on
 floors/STRENGTH.json                      errors that need no model
 runs/STRENGTH/SIZE/FAMILY/CANDIDATE-SEED/ runs, as `pde-sym train` makes them, and
   outcome.json                              how each of them went
@@ -69,6 +69,8 @@ class Floors(Frozen):
     shifted_coarse: Errors | None = None
     moved_persistence: Errors | None = None
     moved_coarse: Errors | None = None
+    future_persistence: Errors | None = None
+    future_coarse: Errors | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ class DataSpec:
     shifted: Recipe | None
     moved: tuple[str, ...]
     """Motions of the states of a third test set, which is made where there are any."""
+    future: Recipe | None
+    """Of a data set whose valid split are the training trajectories later on."""
     counts: dict[Split, int]
 
     @property
@@ -97,6 +101,11 @@ def data_folder(root: Path, strength: float, test: str = "") -> Path:
     return root / "data" / (f"{strength:g}-{test}" if test else f"{strength:g}")
 
 
+def split_of(test: str) -> Split:
+    """Return the split that is tested on in the folder of a test set."""
+    return Split.VALID if test == "future" else Split.TEST
+
+
 def make_data(spec: DataSpec) -> None:
     """Make the data sets of a strength, or what is missing of them, and the floors."""
     build(spec.recipe, spec.counts, spec.folder)
@@ -107,9 +116,13 @@ def make_data(spec: DataSpec) -> None:
     if spec.moved:
         path = spec.folder.parent / f"{spec.folder.name}-moved.npy"
         others["moved"] = moved_recipe(spec.recipe, spec.moved, tests, path)
+    if spec.future is not None:
+        others["future"] = spec.future
     for name, recipe in others.items():
         # The one training trajectory is for the folder's statistics alone.
         counts = {Split.TRAIN: 1, Split.VALID: 0, Split.TEST: tests}
+        if name == "future":
+            counts |= {Split.VALID: spec.counts[Split.TRAIN], Split.TEST: 0}
         build(recipe, counts, data_folder(spec.root, spec.strength, name))
     recipes = [spec.recipe, *others.values()]
     made_of = fingerprint(
@@ -120,15 +133,16 @@ def make_data(spec: DataSpec) -> None:
     persistence, coarse = _floors_on(spec.folder)
     floors = Floors(data=made_of, persistence=persistence, coarse=coarse)
     for name in others:
-        still, half = _floors_on(data_folder(spec.root, spec.strength, name))
+        folder = data_folder(spec.root, spec.strength, name)
+        still, half = _floors_on(folder, split_of(name))
         update = {f"{name}_persistence": still, f"{name}_coarse": half}
         floors = floors.model_copy(update=update)
     files.make_folder(spec.floors.parent)
     files.write_file(spec.floors, (canonical_json(floors) + "\n").encode())
 
 
-def _floors_on(folder: Path) -> tuple[Errors, Errors | None]:
-    test = Samples.read(folder)
+def _floors_on(folder: Path, split: Split = Split.TEST) -> tuple[Errors, Errors | None]:
+    test = Samples.read(folder, split)
     axes = test.grid.num_axes
     still = measure_errors(test.states, lambda u, _: u, axes)
     return still, coarse_errors(test)
@@ -159,6 +173,8 @@ class Outcome(Frozen):
     """On test data of another law of initial states."""
     moved: Errors | None = None
     """On test data whose initial states were moved."""
+    future: Errors | None = None
+    """On the training trajectories, later on."""
     train_seconds: float = 0.0
     """Of the processor, all processes that worked at it together."""
     evaluate_seconds: float = 0.0
@@ -180,7 +196,7 @@ class RunSpec:
     """Training and validation trajectories that there are."""
     evaluated: bool
     others: tuple[str, ...]
-    """Names of the other test sets, ``shifted`` and ``moved``."""
+    """Names of the other test sets: ``shifted``, ``moved`` and ``future``."""
 
     @property
     def folder(self) -> Path:
@@ -295,7 +311,10 @@ def _evaluate(spec: RunSpec, outcome: Outcome) -> Outcome:
     }
     surrogate = load_surrogate(run)
     others = {
-        name: _errors_on(data_folder(spec.root, spec.strength, name), surrogate)
+        name: _errors_on(
+            Samples.read(data_folder(spec.root, spec.strength, name), split_of(name)),
+            surrogate,
+        )
         for name in spec.others
     }
     write_evaluation(run.folder, evaluation, dataclasses.replace(pictures, **few))
@@ -309,8 +328,7 @@ def _evaluate(spec: RunSpec, outcome: Outcome) -> Outcome:
 
 
 @torch.no_grad()
-def _errors_on(folder: Path, surrogate: Surrogate) -> Errors:
-    test = Samples.read(folder)
+def _errors_on(test: Samples, surrogate: Surrogate) -> Errors:
     given = test.environment.float() if test.is_given else None
 
     def step(states: Tensor, index: Tensor) -> Tensor:

@@ -34,6 +34,16 @@ class Ratio(Frozen):
     of_means: Interval
 
 
+class Pair(Frozen):
+    """The error of a relaxed family over that of one other family."""
+
+    measure: str
+    other: str
+    seeds: int
+    of_medians: Interval
+    of_means: Interval
+
+
 class Cell(Frozen):
     """A family at one strength and size: median over seeds, 95 % interval."""
 
@@ -55,12 +65,15 @@ class Cell(Frozen):
     last: Interval
     shifted: Interval | None
     moved: Interval | None
+    future: Interval | None
     model_defect: Interval | None
     """Mean over the motions that the term breaks."""
     solver_defect: float | None
     drift: dict[str, Interval]
     residual: dict[str, Interval]
     ratios: tuple[Ratio, ...] = ()
+    pairs: tuple[Pair, ...] = ()
+    """A relaxed family over each of the others, along rollouts."""
 
 
 class Agreement(Frozen):
@@ -115,7 +128,11 @@ MEASURES = {
     "last step": _scores("test", "last"),
     "10 steps, shifted": _scores("shifted", "steps"),
     "10 steps, moved": _scores("moved", "steps"),
+    "10 steps, future": _scores("future", "steps"),
+    "last step, future": _scores("future", "last"),
 }
+PAIRED = ("10 steps", "last step", "10 steps, future", "last step, future")
+"""Measures in which relaxed families are compared with each of the others."""
 
 
 def summarise(table: Table) -> Summary:
@@ -180,11 +197,13 @@ def _cell(rows: Sequence[Row], families: dict[str, list[Row]]) -> Cell:
         last=_interval(rows, "last step"),
         shifted=_other(rows, "shifted"),
         moved=_other(rows, "moved"),
+        future=_other(rows, "future"),
         model_defect=median_interval([d.model for d in broken]) if broken else None,
         solver_defect=broken[0].solver if broken else None,
         drift=series["drift"],
         residual=series["residual"],
         ratios=_ratios(rows, families) if first.role == "relaxed" else (),
+        pairs=_pairs(rows, families) if first.role == "relaxed" else (),
     )
 
 
@@ -201,22 +220,13 @@ def _other(rows: Sequence[Row], test: str) -> Interval | None:
 def _ratios(rows: Sequence[Row], families: dict[str, list[Row]]) -> tuple[Ratio, ...]:
     """Return a ratio per measure, over the seeds that all families have."""
     others = {n: r for n, r in families.items() if r[0].role in COMPARED}
-    seeds = {row.seed for row in rows}
-    for members in others.values():
-        seeds &= {row.seed for row in members}
+    seeds = _common_seeds([rows, *others.values()])
     if not others or not seeds:
         return ()
     result = []
-    for name, measure in MEASURES.items():
-        _, _, test = name.partition(", ")
-        if test and _other(rows, test) is None:
-            continue
-
-        def errors(members: Sequence[Row], measure: Measure = measure) -> list[float]:
-            ordered = sorted(members, key=lambda row: row.seed)
-            return [measure(row) for row in ordered if row.seed in seeds]
-
-        own, rest = errors(rows), {n: errors(members) for n, members in others.items()}
+    for name in _measured(rows):
+        own = _errors(rows, name, seeds)
+        rest = {n: _errors(members, name, seeds) for n, members in others.items()}
         result.append(
             Ratio(
                 measure=name,
@@ -227,6 +237,45 @@ def _ratios(rows: Sequence[Row], families: dict[str, list[Row]]) -> tuple[Ratio,
             )
         )
     return tuple(result)
+
+
+def _pairs(rows: Sequence[Row], families: dict[str, list[Row]]) -> tuple[Pair, ...]:
+    """Return a ratio per measure and other family, over the seeds that both have."""
+    result = []
+    for other, members in families.items():
+        seeds = _common_seeds([rows, members])
+        if other == rows[0].family or not seeds:
+            continue
+        for name in _measured(rows):
+            if name in PAIRED:
+                own = _errors(rows, name, seeds)
+                rest = [_errors(members, name, seeds)]
+                result.append(
+                    Pair(
+                        measure=name,
+                        other=other,
+                        seeds=len(seeds),
+                        of_medians=ratio_to_best(own, rest),
+                        of_means=ratio_to_best(own, rest, mean=True),
+                    )
+                )
+    return tuple(result)
+
+
+def _common_seeds(families: Sequence[Sequence[Row]]) -> set[int]:
+    return set.intersection(*({row.seed for row in rows} for rows in families))
+
+
+def _measured(rows: Sequence[Row]) -> list[str]:
+    """Return the measures whose test set is there."""
+    tests = {name: name.partition(", ")[2] for name in MEASURES}
+    return [name for name, test in tests.items() if not test or _other(rows, test)]
+
+
+def _errors(rows: Sequence[Row], measure: str, seeds: set[int]) -> list[float]:
+    """Return the errors of those seeds, in their order."""
+    ordered = sorted(rows, key=lambda row: row.seed)
+    return [MEASURES[measure](row) for row in ordered if row.seed in seeds]
 
 
 def _agreement(family: str, size: int, rows: Sequence[Row]) -> Agreement:

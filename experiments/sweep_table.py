@@ -87,6 +87,8 @@ class Row(Frozen):
     """On test data of another law of initial states."""
     moved: Scores | None = None
     """On test data whose initial states were moved."""
+    future: Scores | None = None
+    """On the training trajectories, later on."""
     floors: dict[str, Scores | None]
     """Errors without a model: nothing changes; the solver on half the points."""
     strict_floors: dict[str, float] = Field(default_factory=dict)
@@ -193,6 +195,7 @@ def row_of(
         "valid": outcome.valid_vrmse,
         "shifted": Scores.of(outcome.shifted),
         "moved": Scores.of(outcome.moved),
+        "future": Scores.of(outcome.future),
         "floors": {
             name: Scores.of(getattr(floors, name))
             for name in Floors.model_fields

@@ -71,11 +71,13 @@ def make_row(family: str, strength: float, size: int = 8, seed: int = 0) -> Row:
         valid=error,
         test=make_scores(error),
         shifted=make_scores(1.5 * error),
+        future=make_scores(1.2 * error),
         floors={
             "persistence": make_scores(0.6 + 0.2 * strength),
             "coarse": make_scores(0.05),
             "shifted_persistence": make_scores(0.8 + 0.2 * strength),
             "shifted_coarse": None,
+            "future_persistence": make_scores(0.7 + 0.2 * strength),
         },
         strict_floors={"shifts, C4": solver / 2},
         defects={

@@ -40,7 +40,7 @@ def curve(axes: Axes, label: str) -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_phase_diagram_shows_medians_and_floors(summary: Summary) -> None:
     figure = figures.phase_diagram(summary)
-    test, shifted = figure.axes
+    test, shifted, future = figure.axes
     expected = {
         c.strength: c.test.value
         for c in summary.cells
@@ -52,6 +52,8 @@ def test_the_phase_diagram_shows_medians_and_floors(summary: Summary) -> None:
     assert abs(places - np.arange(len(STRENGTHS))).max() < 0.2
     assert curve(test, "no change")[1][0] == pytest.approx(0.6)
     assert curve(shifted, "no change")[1][0] == pytest.approx(0.8)
+    assert curve(future, "no change")[1][0] == pytest.approx(0.7)
+    assert curve(future, "strict")[1] == pytest.approx(1.2 * values)
     # There is no coarse solver on the second test set.
     labels = [line.get_label() for line in shifted.lines]
     assert "solver on half the points" not in labels
@@ -148,7 +150,7 @@ def test_what_was_not_measured_is_not_drawn() -> None:
     assert spectra.spectrum_panels(table, summary) is None
     assert figures.conservation_chart(table, summary) is None
     assert figures.size_chart(summary) is None
-    assert len(figures.phase_diagram(summary).axes) == 2
+    assert len(figures.phase_diagram(summary).axes) == 3
 
 
 def test_a_failed_family_leaves_a_gap() -> None:

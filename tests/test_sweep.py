@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from data_gen.build import build
+from data_gen.shards import make_shard
 from experiments import sweep as command
 from experiments import sweep_runs
 from experiments.__main__ import main
@@ -17,6 +19,7 @@ from experiments.sweep_table import csv_of, read_table
 from experiments.train import prepare, training_data
 from pde_sym.errors import DataError, InputError, SimulationError
 from pde_sym.nn import count_parameters
+from pde_sym.samples import Samples
 from pde_sym.seeds import Split
 from pde_sym.store import files
 
@@ -27,6 +30,7 @@ strengths = [0.0, 0.3]
 sizes = [3]
 seeds = 2
 parameters = 300
+future_gap = 3
 
 [trajectories]
 train = 3
@@ -102,7 +106,8 @@ def test_every_cell_has_a_row(done: Path) -> None:
         assert row.failed is None
         assert row.test is not None
         assert row.shifted is not None
-        assert row.shifted.steps != row.test.steps
+        assert row.future is not None
+        assert len({row.test.steps, row.shifted.steps, row.future.steps}) == 3
         assert row.flops
         assert row.parameters == pytest.approx(300, rel=0.1)
         assert set(row.versions) == set(sweep_runs.PACKAGES)
@@ -110,6 +115,9 @@ def test_every_cell_has_a_row(done: Path) -> None:
         assert still is not None
         assert coarse is not None
         assert coarse.one_step < still.one_step
+        later = row.floors["future_persistence"]
+        assert later is not None
+        assert later.steps != still.steps
         # A hill breaks shifts; without it the solver keeps them, but for rounding.
         broken = row.defects["broken"].solver
         assert broken > 1e-4 if row.strength else broken < 1e-6
@@ -140,7 +148,20 @@ def test_the_summary_compares_relaxed_with_free(done: Path) -> None:
     relaxed, free = cells["relaxed", 0.3], cells["free", 0.3]
     assert free["ratios"] == []
     names = [ratio["measure"] for ratio in relaxed["ratios"]]
-    assert names == ["one step", "10 steps", "last step", "10 steps, shifted"]
+    along = ["10 steps", "last step"]
+    future = [f"{name}, future" for name in along]
+    assert names == ["one step", *along, "10 steps, shifted", *future]
+    assert free["pairs"] == []
+    pairs = {p["measure"]: p for p in relaxed["pairs"]}
+    assert list(pairs) == [*along, *future]
+    # There is one family to compare with, which is the best of them, too.
+    for ratio in relaxed["ratios"]:
+        if ratio["measure"] in pairs:
+            pair = pairs[ratio["measure"]]
+            assert pair["other"] == ratio["best"] == "free"
+            assert pair["of_medians"] == ratio["of_medians"]
+    expected = relaxed["future"]["value"] / free["future"]["value"]
+    assert pairs["10 steps, future"]["of_medians"]["value"] == pytest.approx(expected)
     ratio = next(r for r in relaxed["ratios"] if r["measure"] == "10 steps")
     assert ratio["best"] == "free"
     expected = relaxed["test"]["value"] / free["test"]["value"]
@@ -148,6 +169,19 @@ def test_the_summary_compares_relaxed_with_free(done: Path) -> None:
     assert ratio["of_medians"]["low"] <= expected <= ratio["of_medians"]["high"]
     agreement = next(a for a in summary["agreements"] if a["family"] == "free")
     assert agreement["defect"]["points"] == 2
+
+
+def test_the_future_is_that_of_the_training_trajectories(done: Path) -> None:
+    """As if the same recipe had been solved on, bit for bit."""
+    found = read_sweep(write(done))
+    data = done / "out" / "data"
+    train = Samples.read(data / "0.3", "train").states
+    later = Samples.read(data / "0.3-future", "valid").states
+    whole = found.recipe(0.3).model_copy(update={"frames": 11})
+    shard = torch.from_numpy(make_shard(whole, Split.TRAIN, 0, 3).states)
+    assert torch.equal(train, shard[:, :4])
+    assert torch.equal(later, shard[:, 7:])
+    assert not torch.equal(later, train)
 
 
 def test_nothing_is_done_twice(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,7 +315,8 @@ def test_recipes_at_hand_are_whole(name: str) -> None:
     """Reading one builds every choice and every data recipe of it."""
     found = read_sweep(name)
     assert found.seeds >= 5
-    assert len(found.strengths) >= 5
+    # Few strengths where families are compared one by one, and in the future too.
+    assert len(found.strengths) >= (2 if found.future_gap else 5)
     roles = {family.role for family in found.families}
     assert {"strict", "relaxed", "free"} <= roles
     largest = found.recipe(found.strengths[-1]).system
@@ -308,6 +343,9 @@ def test_recipes_at_hand_are_whole(name: str) -> None:
         ('name = "relaxed"', 'name = "free"', "each name once"),
         ('role = "relaxed"', 'role = "loose"', "families.1.role"),
         ('role = "relaxed"', 'role = "relaxed"\nstrengths = [0.2]', "0.2 is no"),
+        ("future_gap = 3", "future_gap = 2", "at least 3 frames, a training window"),
+        ("sizes = [3]", "sizes = [2]", "all 3 training trajectories; .* of that alone"),
+        ("frames = 4", 'frames = 4\nsplit_by = "time"', "data.split_by = trajectory"),
         ("modes = 4", "mode = 4", "initial"),
         ("updates = 4", "updates = 4 =", "not valid TOML"),
     ],

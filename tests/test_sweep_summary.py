@@ -1,9 +1,11 @@
 """What a table says, on imaginary runs whose answers are known."""
 
-import pytest
-from sweep_tables import STRENGTHS, make_row, make_table
+from statistics import median
 
-from experiments.sweep_summary import Cell, Summary, summarise
+import pytest
+from sweep_tables import ROLES, STRENGTHS, make_row, make_table
+
+from experiments.sweep_summary import PAIRED, Cell, Summary, summarise
 from experiments.sweep_table import Measured, Row
 
 
@@ -56,6 +58,36 @@ def test_ratios_are_over_seeds_that_all_have() -> None:
     assert first.of_medians.value == pytest.approx(own.one_step / other.one_step)
     alone = summary_of([make_row("rpp", 1.0)])
     assert cell(alone, "rpp", 1.0).ratios == ()
+
+
+def test_a_relaxed_family_is_compared_with_each_of_the_others() -> None:
+    """Other relaxed ones too, over the seeds that both have."""
+    summary = summarise(make_table(sizes=(8,)))
+    found = cell(summary, "modulated", 4.0)
+    assert {p.other for p in found.pairs} == set(ROLES) - {"modulated"}
+    assert {p.measure for p in found.pairs} == set(PAIRED)
+    assert cell(summary, "free", 4.0).pairs == ()
+    for pair in found.pairs:
+        in_future, step = "future" in pair.measure, pair.measure.split()[0]
+        errors = [
+            [getattr(row.future if in_future else row.test, KEYS[step]) for row in rows]
+            for rows in (
+                [make_row(name, 4.0, seed=seed) for seed in range(5)]
+                for name in ("modulated", pair.other)
+            )
+        ]
+        expected = median(errors[0]) / median(errors[1])
+        assert pair.of_medians.value == pytest.approx(expected)
+        assert pair.of_medians.low is not None
+        assert pair.of_medians.high is not None
+        assert pair.of_medians.low <= expected <= pair.of_medians.high
+    rows = [make_row("strict", 1.0, seed=seed) for seed in (0, 1)]
+    rows += [make_row("free", 1.0), make_row("rpp", 1.0)]
+    pairs = cell(summary_of(rows), "rpp", 1.0).pairs
+    assert {(p.other, p.seeds) for p in pairs} == {("strict", 1), ("free", 1)}
+
+
+KEYS = {"10": "steps", "last": "last"}
 
 
 def test_agreement_tells_who_follows_the_solver() -> None:

@@ -23,6 +23,7 @@ from pde_sym.nn import (
     Normalisation,
     RotationHead,
     SO3Config,
+    SO3HiddenConfig,
     SO3IsotypicConfig,
     SO3Network,
     Surrogate,
@@ -49,8 +50,8 @@ TASKS = {
     "all fields": Task(state=FIELDS, num_axes=0),
     "heavy, all given": Task(state=HEAVY, given=GIVEN, num_axes=0),
 }
-FAMILIES = [SO3Config, SO3IsotypicConfig, MLPConfig]
-Config = SO3Config | SO3IsotypicConfig | MLPConfig
+FAMILIES = [SO3Config, SO3HiddenConfig, SO3IsotypicConfig, MLPConfig]
+Config = SO3Config | SO3HiddenConfig | SO3IsotypicConfig | MLPConfig
 POINT = GRID.shape
 
 
@@ -294,7 +295,7 @@ def test_any_family_learns_and_keeps_its_weights(family: type[Config]) -> None:
     step = surrogate(family(width=3, depth=2), task, torch.float32)
     plain, relaxed = split_parameters(step)
     assert len({id(p) for p in plain + relaxed}) == len(list(step.parameters()))
-    assert bool(relaxed) == (family is SO3IsotypicConfig)
+    assert bool(relaxed) == (family in (SO3HiddenConfig, SO3IsotypicConfig))
     x, given = values(HEAVY).float(), values(GIVEN, 1)[0].float()
     target, losses = x + 0.05 * x.flip(0), []
     optimiser = torch.optim.Adam(step.parameters(), lr=1e-2)

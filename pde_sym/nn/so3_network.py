@@ -1,7 +1,8 @@
 """Networks on features of SO(3), for the state of a rigid body."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -9,7 +10,16 @@ from torch import Tensor, nn
 
 from pde_sym.errors import InputError
 from pde_sym.fields import FieldSpec
-from pde_sym.nn.so3 import HIGHEST, Array, SO3Type, coupling, joined, products
+from pde_sym.nn.layer import RelaxedLayer
+from pde_sym.nn.so3 import (
+    HIGHEST,
+    Array,
+    SO3Type,
+    coupling,
+    joined,
+    part_name,
+    products,
+)
 from pde_sym.nn.so3_fields import BodyFields
 from pde_sym.nn.so3_linear import SO3Linear
 
@@ -67,6 +77,48 @@ def _table() -> Array:
     return np.concatenate(columns, 1)
 
 
+class OrderParameters(RelaxedLayer):
+    """Learned vectors and tensors of the body that stand beside what is read.
+
+    ``x -> (x, c)`` with the same c for every state. A body that hides an axis chi or a
+    moment S breaks rotations of its frame, while the joint map ``(x, chi, S)`` keeps
+    them: ``f(Q x, Q c) = Q f(x, c)`` for weights that never leave the symmetry. c
+    starts at zero, the network as equivariant.
+
+    Parameters
+    ----------
+    hidden
+        How many numbers, vectors and tensors; a number breaks nothing.
+    """
+
+    formula: ClassVar[str] = "y = (x, c)"
+    source: ClassVar[str] = (
+        "Smidt, Geiger and Miller 2021, Finding symmetry breaking order parameters "
+        "with Euclidean neural networks, section II"
+    )
+
+    def __init__(self, hidden: SO3Type) -> None:
+        super().__init__()
+        self.fields: SO3Type = hidden
+        self.values: nn.Parameter = nn.Parameter(torch.zeros(hidden.size))
+
+    def forward(self, kind: SO3Type, x: Tensor) -> Tensor:
+        """Return features of both, ``(..., size + hidden.size) <- (..., size)``."""
+        values = self.values.to(x).expand(*x.shape[:-1], -1)
+        return joined((kind, x), (self.fields, values))
+
+    def relaxed_parameters(self) -> Iterator[nn.Parameter]:
+        yield self.values
+
+    def relaxation(self) -> Tensor:
+        """Return ``|c|``."""
+        return torch.linalg.vector_norm(self.values)
+
+    def parameters_per_part(self) -> dict[str, int]:
+        widths = {part_name(ell): n for ell, n in enumerate(self.fields.widths)}
+        return {name: number for name, number in widths.items() if number}
+
+
 class SO3Network(nn.Module):
     """Layers `SO3Linear` with `SO3Product` between them, on the fields of a body.
 
@@ -86,6 +138,8 @@ class SO3Network(nn.Module):
     attached
         Fields fixed in the body that it reads too, with their values
         ``(num_channels,)``: the same for every state.
+    hidden
+        Learned features that it reads too, see `OrderParameters`.
 
     Raises
     ------
@@ -103,6 +157,7 @@ class SO3Network(nn.Module):
         parts: Sequence[str] = (),
         modulated: bool = False,
         attached: tuple[FieldSpec, Tensor] | None = None,
+        hidden: SO3Type | None = None,
     ) -> None:
         super().__init__()
         self.inputs: BodyFields = BodyFields(inputs)
@@ -114,6 +169,11 @@ class SO3Network(nn.Module):
             # No buffer: a cast to float32 and back must not cost its precision.
             self._fixed = fixed.type, fixed.features(attached[1].double())
             kind = kind + fixed.type
+        self.order: OrderParameters | None = None
+        self._read: SO3Type = kind
+        if hidden is not None:
+            self.order = OrderParameters(hidden)
+            kind = kind + hidden
         layers: list[nn.Module] = []
         for _ in range(depth - 1):
             product = SO3Product(width)
@@ -146,4 +206,6 @@ class SO3Network(nn.Module):
             fixed_type, values = self._fixed
             values = values.to(x).expand(*features.shape[:-1], -1)
             features = joined((self.inputs.type, features), (fixed_type, values))
+        if self.order is not None:
+            features = self.order(self._read, features)
         return self.outputs.channels(self.layers(features)).movedim(-1, 1)

@@ -23,7 +23,12 @@ from pde_sym.nn.families.rgroup import RGroupConfig
 from pde_sym.nn.families.rpp import RPPConfig
 from pde_sym.nn.families.rsteer import RSteerConfig
 from pde_sym.nn.families.size import check_fields
-from pde_sym.nn.families.so3 import MLPConfig, SO3Config, SO3IsotypicConfig
+from pde_sym.nn.families.so3 import (
+    MLPConfig,
+    SO3Config,
+    SO3HiddenConfig,
+    SO3IsotypicConfig,
+)
 from pde_sym.nn.families.steerable import (
     IsotypicConfig,
     ModulatedConfig,
@@ -40,6 +45,7 @@ ModelConfig = Annotated[
     | ModulatedConfig
     | IsotypicConfig
     | SO3Config
+    | SO3HiddenConfig
     | SO3IsotypicConfig
     | MLPConfig
     | RPPConfig
@@ -73,6 +79,7 @@ __all__ = [
     "RPPConfig",
     "RSteerConfig",
     "SO3Config",
+    "SO3HiddenConfig",
     "SO3IsotypicConfig",
     "StrictConfig",
     "StrictUNetConfig",

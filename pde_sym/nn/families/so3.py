@@ -5,14 +5,20 @@ from abc import abstractmethod
 from typing import ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 from torch import Tensor, nn
 from typing_extensions import override
 
 from pde_sym.fields import Field as StateField
 from pde_sym.fields import FieldSpec, Rank
 from pde_sym.nn.families.base import Family, Task
-from pde_sym.nn.so3 import named_parts
+from pde_sym.nn.so3 import SO3Type, named_parts
 from pde_sym.nn.so3_head import RotationHead, head_fields
 from pde_sym.nn.so3_network import SO3Network
 
@@ -71,6 +77,11 @@ class SO3Family(BodyFamily):
         """Return the parts that the layers learn, and whether they are modulated."""
 
     @property
+    def order(self) -> SO3Type | None:
+        """Features of the body that are learned: none."""
+        return None
+
+    @property
     def attached(self) -> tuple[FieldSpec, Tensor] | None:
         """What is fixed in the body and read: fields and values per channel."""
         fields: list[StateField] = []
@@ -99,6 +110,7 @@ class SO3Family(BodyFamily):
             parts=parts,
             modulated=modulated,
             attached=self.attached,
+            hidden=self.order,
         )
 
 
@@ -136,6 +148,42 @@ class SO3IsotypicConfig(SO3Family):
     @override
     def relaxation(self) -> tuple[tuple[str, ...], bool]:
         return self.parts, self.modulated
+
+
+class SO3HiddenConfig(SO3Family):
+    """Equivariant with all that is attached, and with learned vectors and tensors.
+
+    The least that a body can be relaxed by: it has the width of a strict network, and
+    is one until data say that something is hidden; see `OrderParameters`.
+
+    Parameters
+    ----------
+    vectors
+        Learned vectors; a hidden axis is one.
+    tensors
+        Learned symmetric traceless tensors; a hidden moment of inertia is one.
+    """
+
+    kind: Literal["so3_hidden"] = "so3_hidden"
+    vectors: NonNegativeInt = 1
+    tensors: NonNegativeInt = 1
+
+    @model_validator(mode="after")
+    def _something_is_learned(self) -> Self:
+        if not self.vectors + self.tensors:
+            raise ValueError(
+                "vectors = 0 and tensors = 0: nothing is hidden; expected one, or so3"
+            )
+        return self
+
+    @override
+    def relaxation(self) -> tuple[tuple[str, ...], bool]:
+        return (), False
+
+    @property
+    @override
+    def order(self) -> SO3Type:
+        return SO3Type((0, self.vectors, self.tensors))
 
 
 class MLP(nn.Module):

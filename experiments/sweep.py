@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from experiments.sweep_recipe import NAMED, FamilyPlan, Sweep, read_sweep
 from experiments.sweep_runs import (
@@ -162,11 +163,12 @@ class Part:
         )
 
     def tuning(self) -> list[RunSpec]:
-        """Return the trials: every candidate of every cell, from seed 0."""
+        """Return the trials: every candidate of every cell, from the first seeds."""
         return [
-            self.run(cell, candidate, 0, evaluated=False)
+            self.run(cell, candidate, seed, evaluated=False)
             for cell in self.cells()
             for candidate in range(len(cell[2].tune))
+            for seed in range(self.sweep.tuning_seeds)
         ]
 
     def finals(self) -> list[RunSpec]:
@@ -182,15 +184,20 @@ class Part:
     def chosen(self, cell: tuple[float, int, FamilyPlan]) -> int | None:
         """Return the trial with the lowest validation error, None before all are done.
 
-        Trials that failed come last, and of equal ones the first is taken.
+        The error is the median over the tuning seeds. Trials that failed come last, and
+        of equal ones the first is taken.
         """
         errors = []
         for candidate in range(len(cell[2].tune)):
-            outcome = read_outcome(self.run(cell, candidate, 0, evaluated=False))
-            if outcome is None or not (outcome.trained or outcome.failed):
-                return None
-            valid = outcome.valid_vrmse
-            errors.append(math.inf if valid is None else valid)
+            found = []
+            for seed in range(self.sweep.tuning_seeds):
+                spec = self.run(cell, candidate, seed, evaluated=False)
+                outcome = read_outcome(spec)
+                if outcome is None or not (outcome.trained or outcome.failed):
+                    return None
+                valid = outcome.valid_vrmse
+                found.append(math.inf if valid is None else valid)
+            errors.append(median(found))
         return errors.index(min(errors))
 
 
@@ -242,7 +249,7 @@ def _work(
 
 def _number_of_runs(part: Part) -> int:
     trials = sum(len(family.tune) for _, _, family in part.cells())
-    return trials + part.seeds * len(part.cells())
+    return part.sweep.tuning_seeds * trials + part.seeds * len(part.cells())
 
 
 def _tabulate(part: Part) -> Table | None:
@@ -340,7 +347,8 @@ def _show_grid(part: Part, *, as_json: bool) -> None:
         return
     rows = []
     for family in part.families:
-        each = (len(family.tune) + part.seeds) * len(part.sweep.sizes)
+        trials = part.sweep.tuning_seeds * len(family.tune)
+        each = (trials + part.seeds) * len(part.sweep.sizes)
         cells = [
             f"{done[family.name, s]} of {each}" if (family.name, s) in done else "-"
             for s in part.strengths

@@ -78,6 +78,8 @@ class Sweep(Frozen):
     """Training trajectories in use; for one seed a smaller set lies in a larger one."""
     seeds: PositiveInt
     """Number of seeds of each cell, from 0."""
+    tuning_seeds: PositiveInt = 1
+    """Number of seeds that a trial is judged by, from 0: the median of their errors."""
     parameters: PositiveInt
     """Learned values of every model, to a tenth."""
     training: dict[str, Any] = Field(default_factory=dict)

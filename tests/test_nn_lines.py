@@ -129,6 +129,19 @@ def test_a_relaxed_network_starts_as_the_strict_one_with_its_weights() -> None:
     assert found == 3 * [0.0]
 
 
+def test_a_relaxed_network_of_a_seed_starts_as_the_strict_one() -> None:
+    """What mixes relaxed weights is drawn aside, so that a seed pairs the two."""
+    torch.manual_seed(5)
+    strict = StrictConfig(**SIZES).build(PINNED).state_dict()
+    torch.manual_seed(5)
+    relaxed = ModulatedConfig(**SIZES, position_modes=3, galilei=False).build(PINNED)
+    kept = relaxed.state_dict()
+    assert all(torch.equal(kept[name], weight) for name, weight in strict.items())
+    torch.manual_seed(6)
+    other = StrictConfig(**SIZES).build(PINNED).state_dict()
+    assert not all(torch.equal(kept[name], weight) for name, weight in other.items())
+
+
 # The layer
 
 

@@ -63,11 +63,22 @@ def test_it_is_strict_until_something_is_learned(vectors: int, tensors: int) -> 
     assert order.relaxation().item() == pytest.approx(values.norm().item())
     assert order.penalty().item() == pytest.approx(values.square().mean().item())
     assert max(defect(net, turn) for turn in rotations()) > 1e-2
-    parts = {"l1": 3 * vectors, "l2": 5 * tensors}
+    parts = {"l1": 3 * vectors, "l2": 5 * tensors, "mixing": 4 * (vectors + tensors)}
     assert order.parameters_per_part() == {n: k for n, k in parts.items() if k}
     more = count_parameters(net) - count_parameters(SO3Config(width=2).build(TASK))
-    # A column of the first layer for each of the four halves' copies, and the values.
-    assert more == 4 * (vectors + tensors) + 3 * vectors + 5 * tensors
+    assert more == sum(parts.values())
+
+
+def test_it_starts_as_the_strict_network_of_its_seed() -> None:
+    torch.manual_seed(3)
+    strict = SO3Config(width=2).build(TASK)
+    torch.manual_seed(3)
+    hidden = SO3HiddenConfig(width=2).build(TASK)
+    kept = hidden.state_dict()
+    assert all(torch.equal(kept[name], w) for name, w in strict.state_dict().items())
+    torch.manual_seed(4)
+    other = SO3Config(width=2).build(TASK).state_dict()
+    assert not all(torch.equal(kept[name], weight) for name, weight in other.items())
 
 
 def test_state_and_what_is_learned_turn_together() -> None:
@@ -86,6 +97,7 @@ def test_state_and_what_is_learned_turn_together() -> None:
 
 
 def test_a_learned_vector_is_one_that_is_attached() -> None:
+    """``W x + M c``: the columns of M stand beside those of W."""
     hidden = SO3HiddenConfig(width=2, tensors=0).build(TASK).double()
     order = order_of(hidden)
     axis = torch.randn(3, dtype=torch.float64)
@@ -93,8 +105,9 @@ def test_a_learned_vector_is_one_that_is_attached() -> None:
         MOMENTUM, MOMENTUM, 2, 4, attached=(FieldSpec.of(AXIS), axis)
     ).double()
     weights = hidden.state_dict()
-    del weights["order.values"]
-    told.load_state_dict(weights)
+    first = "layers.0.weights.1"
+    weights[first] = torch.cat([weights[first], order.mixing[1].detach()], 1)
+    told.load_state_dict({k: w for k, w in weights.items() if "order" not in k})
     x = momenta()
     with torch.no_grad():
         order.values.copy_(axis)

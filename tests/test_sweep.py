@@ -1,6 +1,7 @@
 """A sweep over breaking strengths, from a recipe to its tables."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,27 @@ def test_every_cell_has_a_row(done: Path) -> None:
         assert broken > 1e-4 if row.strength else broken < 1e-6
     assert table.tuning_runs == {"free": 4, "relaxed": 4}
     assert min(table.tuning_seconds.values()) > 0
+
+
+def test_trials_may_be_judged_by_several_seeds(done: Path, tmp_path: Path) -> None:
+    shutil.copytree(done / "out", tmp_path / "out")
+    more = RECIPE.replace("seeds = 2", "seeds = 2\ntuning_seeds = 2", 1)
+    part = ["--only", "free", "--strengths", "0.3"]
+    recipe = write(tmp_path, more)
+    assert main(["sweep", recipe, "--out", str(tmp_path / "out"), *part]) == 0
+    place = tmp_path / "out" / "runs" / "0.3" / "3" / "free"
+    means = [
+        sum(
+            json.loads((place / f"{number}-{seed}" / "outcome.json").read_text())[
+                "valid_vrmse"
+            ]
+            for seed in range(2)
+        )
+        for number in range(2)
+    ]
+    rows = [r for r in read_table(tmp_path / "out").rows if r.strength == 0.3]
+    (chosen,) = {r.candidate for r in rows if r.family == "free"}
+    assert means[chosen] == min(means)
 
 
 def test_the_candidate_with_the_lowest_validation_error_goes_on(done: Path) -> None:

@@ -1,11 +1,23 @@
 """What every layer with adjustable symmetry can say of itself."""
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+
+
+@contextlib.contextmanager
+def drawn_aside() -> Iterator[None]:
+    """Have what is drawn inside leave alone what is drawn afterwards.
+
+    The weights that mix relaxed ones are drawn so: a network that starts as a strict
+    one then starts as the very strict network of its seed.
+    """
+    with torch.random.fork_rng(devices=[]):
+        yield
 
 
 class RelaxedLayer(nn.Module, ABC):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pde_sym.nn.kernel_space import TRIVIAL
-from pde_sym.nn.layer import RelaxedLayer
+from pde_sym.nn.layer import RelaxedLayer, drawn_aside
 from pde_sym.nn.periodic import PeriodicConv1d
 
 
@@ -48,9 +48,9 @@ class PositionFactors1d(nn.Module):
         super().__init__()
         self.modes = modes
         banks = min(banks, channels)
-        self.mixing: nn.Parameter = nn.Parameter(
-            torch.randn(channels, banks) / math.sqrt(banks)
-        )
+        with drawn_aside():
+            mixing = torch.randn(channels, banks) / math.sqrt(banks)
+        self.mixing: nn.Parameter = nn.Parameter(mixing)
         self.weight: nn.Parameter = nn.Parameter(torch.zeros(banks, 2 * modes))
 
     def factors(self, num_points: int) -> Tensor:

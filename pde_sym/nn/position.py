@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pde_sym.errors import InputError
 from pde_sym.nn._escnn import FieldType, GSpace
 from pde_sym.nn.field_types import element_matrix, elements_of, subgroup_indices
+from pde_sym.nn.layer import drawn_aside
 from pde_sym.nn.terms import Term
 
 
@@ -43,9 +44,9 @@ class PositionTerm(Term):
         number = fields.size if keep is None else len(sizes)
         self.modes = modes
         banks = min(banks, number)
-        self.mixing: nn.Parameter = nn.Parameter(
-            torch.randn(number, banks) / math.sqrt(banks)
-        )
+        with drawn_aside():
+            mixing = torch.randn(number, banks) / math.sqrt(banks)
+        self.mixing: nn.Parameter = nn.Parameter(mixing)
         self._waves = self._field_of_channel = None
         num_waves = (2 * modes + 1) ** 2 - 1
         if keep is not None:

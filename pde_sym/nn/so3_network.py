@@ -1,6 +1,7 @@
 """Networks on features of SO(3), for the state of a rigid body."""
 
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from pde_sym.errors import InputError
 from pde_sym.fields import FieldSpec
-from pde_sym.nn.layer import RelaxedLayer
+from pde_sym.nn.layer import RelaxedLayer, drawn_aside
 from pde_sym.nn.so3 import (
     HIGHEST,
     Array,
@@ -78,34 +79,41 @@ def _table() -> Array:
 
 
 class OrderParameters(RelaxedLayer):
-    """Learned vectors and tensors of the body that stand beside what is read.
+    """Learned vectors and tensors of the body that a layer reads beside its features.
 
-    ``x -> (x, c)`` with the same c for every state. A body that hides an axis chi or a
-    moment S breaks rotations of its frame, while the joint map ``(x, chi, S)`` keeps
-    them: ``f(Q x, Q c) = Q f(x, c)`` for weights that never leave the symmetry. c
-    starts at zero, the network as equivariant.
+    ``y = W x + M c`` with the same c for every state and M as equivariant as W. A body
+    that hides an axis chi or a moment S breaks rotations of its frame, while the joint
+    map of ``(x, chi, S)`` keeps them: ``f(Q x, Q c) = Q f(x, c)`` for weights that
+    never leave the symmetry. c starts at zero, the network as equivariant.
 
     Parameters
     ----------
     hidden
         How many numbers, vectors and tensors; a number breaks nothing.
+    out_type
+        The features y.
     """
 
-    formula: ClassVar[str] = "y = (x, c)"
+    formula: ClassVar[str] = "y = W x + M c"
     source: ClassVar[str] = (
         "Smidt, Geiger and Miller 2021, Finding symmetry breaking order parameters "
         "with Euclidean neural networks, section II"
     )
 
-    def __init__(self, hidden: SO3Type) -> None:
+    def __init__(self, hidden: SO3Type, out_type: SO3Type) -> None:
         super().__init__()
         self.fields: SO3Type = hidden
         self.values: nn.Parameter = nn.Parameter(torch.zeros(hidden.size))
+        with drawn_aside():
+            self.mixing: nn.ParameterList = nn.ParameterList(
+                torch.randn(after, before) / math.sqrt(max(before, 1))
+                for after, before in zip(out_type.counts, hidden.counts, strict=True)
+            )
 
-    def forward(self, kind: SO3Type, x: Tensor) -> Tensor:
-        """Return features of both, ``(..., size + hidden.size) <- (..., size)``."""
-        values = self.values.to(x).expand(*x.shape[:-1], -1)
-        return joined((kind, x), (self.fields, values))
+    def forward(self) -> Tensor:
+        """Return M c, ``(out_type.size,)``."""
+        rows = zip(self.mixing, self.fields.split(self.values), strict=True)
+        return torch.cat([(weights @ c).flatten() for weights, c in rows])
 
     def relaxed_parameters(self) -> Iterator[nn.Parameter]:
         yield self.values
@@ -116,6 +124,7 @@ class OrderParameters(RelaxedLayer):
 
     def parameters_per_part(self) -> dict[str, int]:
         widths = {part_name(ell): n for ell, n in enumerate(self.fields.widths)}
+        widths["mixing"] = sum(weights.numel() for weights in self.mixing)
         return {name: number for name, number in widths.items() if number}
 
 
@@ -139,7 +148,7 @@ class SO3Network(nn.Module):
         Fields fixed in the body that it reads too, with their values
         ``(num_channels,)``: the same for every state.
     hidden
-        Learned features that it reads too, see `OrderParameters`.
+        Learned features that the first layer reads too, see `OrderParameters`.
 
     Raises
     ------
@@ -169,11 +178,6 @@ class SO3Network(nn.Module):
             # No buffer: a cast to float32 and back must not cost its precision.
             self._fixed = fixed.type, fixed.features(attached[1].double())
             kind = kind + fixed.type
-        self.order: OrderParameters | None = None
-        self._read: SO3Type = kind
-        if hidden is not None:
-            self.order = OrderParameters(hidden)
-            kind = kind + hidden
         layers: list[nn.Module] = []
         for _ in range(depth - 1):
             product = SO3Product(width)
@@ -186,6 +190,10 @@ class SO3Network(nn.Module):
             SO3Linear(kind, self.outputs.type, parts=parts, modulated=modulated)
         )
         self.layers: nn.Sequential = nn.Sequential(*layers)
+        first = SO3Product(width).in_type if depth > 1 else self.outputs.type
+        self.order: OrderParameters | None = (
+            None if hidden is None else OrderParameters(hidden, first)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return increments, ``(B, C_out, *points) <- (B, C_in, *points)``.
@@ -206,6 +214,7 @@ class SO3Network(nn.Module):
             fixed_type, values = self._fixed
             values = values.to(x).expand(*features.shape[:-1], -1)
             features = joined((self.inputs.type, features), (fixed_type, values))
+        features = self.layers[0](features)
         if self.order is not None:
-            features = self.order(self._read, features)
-        return self.outputs.channels(self.layers(features)).movedim(-1, 1)
+            features = features + self.order()
+        return self.outputs.channels(self.layers[1:](features)).movedim(-1, 1)

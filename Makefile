@@ -62,7 +62,7 @@ $(SWEEPS:%=sweep-%): sweep-%: $(INSTALLED)
 	$(RUN) report results/$*
 	mkdir -p $(KEPT)/$*
 	cp results/$*/table.csv results/$*/summary.json $(KEPT)/$*/
-	for figure in phase ratio defect spectrum; do \
+	for figure in phase ratio defect spectrum conservation size cost; do \
 		cp results/$*/figures/$$figure.png $(KEPT)/$*/ 2>/dev/null || true; done
 
 compiled: $(INSTALLED)

@@ -52,10 +52,11 @@ mutation: $(INSTALLED)
 
 # The tables and figures of experiments/results, from nothing or from where it stopped:
 # hours. Sweeps do not ask for more than a core; `make -j2 sweeps` takes two.
-SWEEPS := beta-plane heat-anisotropy kdv-bathymetry body-gravity body-asymmetry
+PHASES := beta-plane heat-anisotropy kdv-bathymetry body-gravity body-asymmetry
+SWEEPS := $(PHASES) plume-rotation kdv-sizes
 KEPT := experiments/results
 sweeps: $(SWEEPS:%=sweep-%)
-	$(RUN) report $(SWEEPS:%=results/%)
+	$(RUN) report $(PHASES:%=results/%)
 	cp results/figures/ratios.png results/figures/defects.png $(KEPT)/
 $(SWEEPS:%=sweep-%): sweep-%: $(INSTALLED)
 	TERM=dumb $(RUN) sweep $* --out results/$*

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pde_sym.errors import InputError
 from pde_sym.fields import FieldSpec
-from pde_sym.nn.layer import RelaxedLayer, drawn_aside
+from pde_sym.nn.layer import RelaxedLayer
 from pde_sym.nn.so3 import (
     HIGHEST,
     Array,
@@ -104,11 +104,10 @@ class OrderParameters(RelaxedLayer):
         super().__init__()
         self.fields: SO3Type = hidden
         self.values: nn.Parameter = nn.Parameter(torch.zeros(hidden.size))
-        with drawn_aside():
-            self.mixing: nn.ParameterList = nn.ParameterList(
-                torch.randn(after, before) / math.sqrt(max(before, 1))
-                for after, before in zip(out_type.counts, hidden.counts, strict=True)
-            )
+        self.mixing: nn.ParameterList = nn.ParameterList(
+            torch.randn(after, before) / math.sqrt(max(before, 1))
+            for after, before in zip(out_type.counts, hidden.counts, strict=True)
+        )
 
     def forward(self) -> Tensor:
         """Return M c, ``(out_type.size,)``."""
@@ -190,6 +189,7 @@ class SO3Network(nn.Module):
             SO3Linear(kind, self.outputs.type, parts=parts, modulated=modulated)
         )
         self.layers: nn.Sequential = nn.Sequential(*layers)
+        # Drawn last, so that a seed gives the layers of the strict network.
         first = SO3Product(width).in_type if depth > 1 else self.outputs.type
         self.order: OrderParameters | None = (
             None if hidden is None else OrderParameters(hidden, first)

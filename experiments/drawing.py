@@ -80,8 +80,9 @@ def units(system: str) -> dict[str, str]:
     result: dict[str, str] = {}
     for kind in SYSTEMS:
         if kind.model_fields["kind"].default == system:
-            terms = [term.model_validate({}).model_dump() for term in kind.terms]
-            every = kind.model_validate({"breaking": terms})
+            # All at once, unchecked: some ask for settings of others.
+            terms = tuple(term.model_validate({}) for term in kind.terms)
+            every = kind.model_construct(breaking=terms)
             for spec in (kind.fields, every.environment_fields):
                 for field in spec:
                     names = FieldSpec.of(field).channel_names

@@ -36,6 +36,7 @@ from pde_sym.nn import (
     Modulated,
     Normalisation,
     NormNonlinearity,
+    OrderParameters,
     PeriodicConv1d,
     PeriodicConv2d,
     Pointwise,
@@ -252,6 +253,9 @@ CASES: dict[str, Case] = {
             "modulated": {"parts": ("l1",), "modulated": True},
         }.items()
     },
+    "order parameters": Case(
+        lambda: OrderParameters(SO3Type((0, 1, 1)), SO3Type((1, 2, 1))), ()
+    ),
     "so3 product": case(SO3Product, 1, of=(1, 18)),
     "so3 network": case(
         SO3Network, BODY, BODY, 1, 2, parts=("l1",), of=(1, 4, 1, 1, 1)

@@ -82,7 +82,7 @@ from pde_sym.nn.so3 import SO3Type
 from pde_sym.nn.so3_fields import BodyFields
 from pde_sym.nn.so3_head import RotationHead
 from pde_sym.nn.so3_linear import SO3Linear
-from pde_sym.nn.so3_network import SO3Network, SO3Product
+from pde_sym.nn.so3_network import OrderParameters, SO3Network, SO3Product
 from pde_sym.nn.so3_spectrum import body_direction, body_spectrum
 from pde_sym.nn.surrogate import FieldScale, Normalisation, Surrogate
 from pde_sym.nn.walls import Unfolded
@@ -126,6 +126,7 @@ __all__ = [
     "ModulatedUNetConfig",
     "NormNonlinearity",
     "Normalisation",
+    "OrderParameters",
     "Penalised",
     "PeriodicConv1d",
     "PeriodicConv2d",

@@ -22,7 +22,14 @@ def changes(states: np.ndarray) -> np.ndarray:
     return np.linalg.norm(np.diff(flat, axis=1), axis=-1) / size
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize(
+    "name",
+    [
+        # Each plume takes as long as all others together.
+        pytest.param(name, marks=[pytest.mark.slow] if "plume" in name else [])
+        for name in NAMED
+    ],
+)
 def test_frames_differ_by_two_to_twenty_percent(name: str) -> None:
     recipe = resolve(None, config=named(name), options={"frames": FRAMES.get(name, 9)})
     assert recipe.system.breaking

@@ -361,9 +361,7 @@ def test_given_environment_moves_with_the_state(tmp_path: Path) -> None:
     assert max(evaluation["strict_floors"].values()) <= 1e-12
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_training_goes_on_to_the_same_bits(
     data: Path, tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -24,18 +24,7 @@ COMPARED = ("strict", "free")
 
 
 class Ratio(Frozen):
-    """The error of a relaxed family over that of the best of the compared ones."""
-
-    measure: str
-    best: str
-    """The compared family with the lowest median."""
-    seeds: int
-    of_medians: Interval
-    of_means: Interval
-
-
-class Pair(Frozen):
-    """The error of a relaxed family over that of one other family."""
+    """The error of a relaxed family over that of another, over the seeds of both."""
 
     measure: str
     other: str
@@ -72,7 +61,9 @@ class Cell(Frozen):
     drift: dict[str, Interval]
     residual: dict[str, Interval]
     ratios: tuple[Ratio, ...] = ()
-    pairs: tuple[Pair, ...] = ()
+    """A relaxed family over the best of the compared ones, that with the lowest median;
+    each resample of the intervals has its own best."""
+    pairs: tuple[Ratio, ...] = ()
     """A relaxed family over each of the others, along rollouts."""
 
 
@@ -230,7 +221,7 @@ def _ratios(rows: Sequence[Row], families: dict[str, list[Row]]) -> tuple[Ratio,
         result.append(
             Ratio(
                 measure=name,
-                best=min(rest, key=lambda n: median(rest[n])),
+                other=min(rest, key=lambda n: median(rest[n])),
                 seeds=len(seeds),
                 of_medians=ratio_to_best(own, list(rest.values())),
                 of_means=ratio_to_best(own, list(rest.values()), mean=True),
@@ -239,7 +230,7 @@ def _ratios(rows: Sequence[Row], families: dict[str, list[Row]]) -> tuple[Ratio,
     return tuple(result)
 
 
-def _pairs(rows: Sequence[Row], families: dict[str, list[Row]]) -> tuple[Pair, ...]:
+def _pairs(rows: Sequence[Row], families: dict[str, list[Row]]) -> tuple[Ratio, ...]:
     """Return a ratio per measure and other family, over the seeds that both have."""
     result = []
     for other, members in families.items():
@@ -251,7 +242,7 @@ def _pairs(rows: Sequence[Row], families: dict[str, list[Row]]) -> tuple[Pair, .
                 own = _errors(rows, name, seeds)
                 rest = [_errors(members, name, seeds)]
                 result.append(
-                    Pair(
+                    Ratio(
                         measure=name,
                         other=other,
                         seeds=len(seeds),

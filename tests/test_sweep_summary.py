@@ -35,7 +35,7 @@ def test_the_best_of_strict_and_free_depends_on_the_strength() -> None:
     summary = summarise(make_table(sizes=(8,)))
     best = {
         s: next(
-            r.best
+            r.other
             for r in cell(summary, "modulated", s).ratios
             if r.measure == "10 steps"
         )

@@ -71,15 +71,20 @@ class Part:
         The whole sweep.
     root
         Folder of the results.
-    families, strengths, seeds
-        What of it; families in the order of the recipe.
+    families
+        Those in work, in the order of the recipe.
+    seeds
+        Number of seeds at each strength in work.
     """
 
     sweep: Sweep
     root: Path
     families: tuple[FamilyPlan, ...]
-    strengths: tuple[float, ...]
-    seeds: int
+    seeds: dict[float, int]
+
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        return tuple(self.seeds)
 
     @classmethod
     def of(cls, sweep: Sweep, arguments: argparse.Namespace) -> "Part":
@@ -98,17 +103,16 @@ class Part:
             if strength not in sweep.strengths:
                 known = ", ".join(f"{s:g}" for s in sweep.strengths)
                 raise InputError(f"--strengths {strength:g}: expected some of {known}")
-        seeds = sweep.seeds if arguments.seeds is None else arguments.seeds
-        if seeds < 1:
-            raise InputError(f"--seeds {seeds}: expected a number >= 1")
+        asked = arguments.seeds
+        if asked is not None and asked < 1:
+            raise InputError(f"--seeds {asked}: expected a number >= 1")
         chosen = [f for f in sweep.families if f.name in (arguments.only or names)]
         strengths = arguments.strengths or sweep.strengths
         return cls(
             sweep,
             arguments.out,
             tuple(chosen),
-            tuple(s for s in sweep.strengths if s in strengths),
-            seeds,
+            {s: asked or sweep.seeds_at(s) for s in sweep.strengths if s in strengths},
         )
 
     def data(self) -> list[DataSpec]:
@@ -174,10 +178,10 @@ class Part:
     def finals(self) -> list[RunSpec]:
         """Return the runs of the chosen candidates; cells still in tuning have none."""
         runs = []
-        for seed in range(self.seeds):
+        for seed in range(max(self.seeds.values())):
             for cell in self.cells():
                 candidate = self.chosen(cell)
-                if candidate is not None:
+                if candidate is not None and seed < self.seeds[cell[0]]:
                     runs.append(self.run(cell, candidate, seed, evaluated=True))
         return runs
 
@@ -248,16 +252,22 @@ def _work(
 
 
 def _number_of_runs(part: Part) -> int:
-    trials = sum(len(family.tune) for _, _, family in part.cells())
-    return part.sweep.tuning_seeds * trials + part.seeds * len(part.cells())
+    tuning_seeds = part.sweep.tuning_seeds
+    return sum(
+        tuning_seeds * len(family.tune) + part.seeds[strength]
+        for strength, _, family in part.cells()
+    )
 
 
 def _tabulate(part: Part) -> Table | None:
     """Write the table and the summary of all finished runs of the sweep."""
     sweep = part.sweep
     # Rows of other parts that were made before belong to the table.
-    seeds = max(part.seeds, sweep.seeds)
-    whole = Part(sweep, part.root, sweep.families, sweep.strengths, seeds)
+    seeds = {
+        strength: max(part.seeds.get(strength, 0), sweep.seeds_at(strength))
+        for strength in sweep.strengths
+    }
+    whole = Part(sweep, part.root, sweep.families, seeds)
     classes, rows, floors = classes_of(sweep), [], {}
     for spec in sorted(whole.finals(), key=_order):
         if spec.strength not in floors:
@@ -348,11 +358,11 @@ def _show_grid(part: Part, *, as_json: bool) -> None:
     rows = []
     for family in part.families:
         trials = part.sweep.tuning_seeds * len(family.tune)
-        each = (trials + part.seeds) * len(part.sweep.sizes)
-        cells = [
-            f"{done[family.name, s]} of {each}" if (family.name, s) in done else "-"
-            for s in part.strengths
-        ]
+        cells = []
+        for strength, seeds in part.seeds.items():
+            all_of = (trials + seeds) * len(part.sweep.sizes)
+            of_these = done.get((family.name, strength))
+            cells.append("-" if of_these is None else f"{of_these} of {all_of}")
         rows.append([family.name, *cells])
     print_table(
         f"{part.sweep.title}: {sum(done.values())} of {total} runs are done",

@@ -78,6 +78,9 @@ class Sweep(Frozen):
     """Training trajectories in use; for one seed a smaller set lies in a larger one."""
     seeds: PositiveInt
     """Number of seeds of each cell, from 0."""
+    intact_seeds: PositiveInt | None = None
+    """Number of seeds at strength 0, as elsewhere when absent. There a ratio is near 1,
+    and it takes more of them to say how near."""
     tuning_seeds: PositiveInt = 1
     """Number of seeds that a trial is judged by, from 0: the median of their errors."""
     parameters: PositiveInt
@@ -172,6 +175,10 @@ class Sweep(Frozen):
                         f"window of families.{family.name}, got {self.future_gap}"
                     )
         return self
+
+    def seeds_at(self, strength: float) -> int:
+        """Return the number of seeds of each cell at a strength."""
+        return (self.intact_seeds or self.seeds) if strength == 0 else self.seeds
 
     def recipe(self, strength: float, *, shifted: bool = False) -> Recipe:
         """Return the data at a strength, or with the shifted law of initial states."""

@@ -147,6 +147,26 @@ def test_trials_may_be_judged_by_several_seeds(done: Path, tmp_path: Path) -> No
     assert chosen() == 1 - first
 
 
+def test_strength_0_may_have_more_seeds(
+    done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(done / "out", tmp_path / "out")
+    recipe = write(tmp_path, RECIPE.replace("seeds = 2", "seeds = 2\nintact_seeds = 3"))
+    whole = ["sweep", recipe, "--out", str(tmp_path / "out")]
+    assert main([*whole, "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"runs": 18, "done": 16}
+    assert main([*whole, "--strengths", "0.3"]) == 0
+    before = read_table(tmp_path / "out").rows
+    assert main([*whole, "--only", "free"]) == 0
+    rows = read_table(tmp_path / "out").rows
+    assert len(before) == 8
+    (added,) = (row for row in rows if row not in before)
+    assert (added.family, added.strength, added.seed) == ("free", 0.0, 2)
+    # An option counts for all strengths, and what is there stays in the table.
+    assert main([*whole, "--seeds", "1"]) == 0
+    assert read_table(tmp_path / "out").rows == rows
+
+
 def test_the_candidate_with_the_lowest_validation_error_goes_on(done: Path) -> None:
     place = done / "out" / "runs" / "0.3" / "3" / "free"
     errors = [

@@ -160,7 +160,7 @@ class Part:
             candidate=candidate,
             seed=seed,
             choices=choices,
-            parameters=sweep.parameters,
+            parameters=family.parameters or sweep.parameters,
             held=(sweep.trajectories.train, sweep.trajectories.valid),
             evaluated=evaluated,
             others=sweep.other_tests,

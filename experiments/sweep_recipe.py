@@ -59,6 +59,9 @@ class FamilyPlan(Frozen):
     """Settings that win over those of the sweep."""
     strengths: tuple[float, ...] | None = None
     """Those that the family is trained at; all when absent."""
+    parameters: PositiveInt | None = None
+    """Learned values in place of the sweep's: of a network that is to do as many
+    operations as the others, not to hold as many weights."""
     tune: tuple[Candidate, ...] = (Candidate(),)
     """Tuning trials; the one with the lowest validation error goes on."""
 
@@ -84,7 +87,7 @@ class Sweep(Frozen):
     tuning_seeds: PositiveInt = 1
     """Number of seeds that a trial is judged by, from 0: the median of their errors."""
     parameters: PositiveInt
-    """Learned values of every model, to a tenth."""
+    """Learned values of every model that has no number of its own, to a tenth."""
     training: dict[str, Any] = Field(default_factory=dict)
     """As the table [training] of `pde-sym train`, for all families."""
     out_of_distribution: dict[str, Any] | None = None

@@ -167,6 +167,24 @@ def test_strength_0_may_have_more_seeds(
     assert read_table(tmp_path / "out").rows == rows
 
 
+def test_a_family_may_have_a_number_of_weights_of_its_own(
+    done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    large = RECIPE.replace('role = "free"', 'role = "free"\nparameters = 900')
+    (tmp_path / "out").mkdir()
+    shutil.copytree(done / "out" / "data", tmp_path / "out" / "data")
+    recipe = write(tmp_path, large)
+    part = ["--strengths", "0.3", "--seeds", "1", "--out"]
+    assert main(["sweep", recipe, *part, str(tmp_path / "out")]) == 0
+    counts = {r.family: r.parameters for r in read_table(tmp_path / "out").rows}
+    assert counts["free"] == pytest.approx(900, rel=0.1)
+    assert counts["relaxed"] == pytest.approx(300, rel=0.1)
+    # Runs of the sweep's own number are not its.
+    shutil.copytree(done / "out", tmp_path / "other")
+    assert main(["sweep", recipe, *part, str(tmp_path / "other")]) != 0
+    assert "other settings" in capsys.readouterr().err
+
+
 def test_the_candidate_with_the_lowest_validation_error_goes_on(done: Path) -> None:
     place = done / "out" / "runs" / "0.3" / "3" / "free"
     errors = [
@@ -457,6 +475,7 @@ def test_families_of_recipes_at_hand_are_matched(name: str, tmp_path: Path) -> N
         for family in found.families:
             choices = found.choices(family, 0, 0, max(found.sizes))
             dataset = training_data(folder, choices.training)
-            config = prepare(dataset, choices, found.parameters)
+            asked = family.parameters or found.parameters
+            config = prepare(dataset, choices, asked)
             count = count_parameters(build_surrogate(config))
-            assert count == pytest.approx(found.parameters, rel=0.1)
+            assert count == pytest.approx(asked, rel=0.1)

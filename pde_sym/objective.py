@@ -21,6 +21,7 @@ from pde_sym.metrics import vrmse
 from pde_sym.nn import Task, relaxed_layers
 from pde_sym.nn.surrogate import Surrogate
 from pde_sym.ranks import ALONE, Ranks
+from pde_sym.turned_bodies import FrameAugmentation
 
 
 def _kind_of(augmentation: Any) -> Any:
@@ -32,7 +33,8 @@ def _kind_of(augmentation: Any) -> Any:
 
 AnyAugmentation = Annotated[
     Annotated[GroupAugmentation, Tag("group")]
-    | Annotated[LiePointAugmentation, Tag("lie_point")],
+    | Annotated[LiePointAugmentation, Tag("lie_point")]
+    | Annotated[FrameAugmentation, Tag("frame")],
     Discriminator(_kind_of),
 ]
 """Any augmentation, told apart by ``kind``."""

@@ -7,6 +7,7 @@ import functools
 import itertools
 import math
 from collections.abc import Sequence
+from statistics import fmean, stdev
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,27 @@ def resamples(number: int) -> NDArray[np.int64]:
         return np.array(list(itertools.product(range(number), repeat=number)))
     rng = np.random.Generator(np.random.Philox(0))
     return rng.integers(number, size=(RESAMPLES, number))
+
+
+def one_standard_error(errors: Sequence[Sequence[float]]) -> int:
+    """Return the first member whose mean is within one standard error of the lowest.
+
+    Members are listed from the most constrained; what a few repeats cannot tell apart is
+    left so. The standard error is that of the member with the lowest mean, and 0 of a
+    single repeat or where a mean is infinite (Breiman, Friedman, Olshen and Stone 1984,
+    Classification and Regression Trees, section 3.4.3).
+
+    Parameters
+    ----------
+    errors
+        Of each member, one per repeat.
+    """
+    means = [fmean(found) for found in errors]
+    best = means.index(min(means))
+    limit = means[best]
+    if len(errors[best]) > 1 and math.isfinite(limit):
+        limit += stdev(errors[best]) / math.sqrt(len(errors[best]))
+    return next(i for i, mean in enumerate(means) if mean <= limit)
 
 
 def median_interval(values: Sequence[float]) -> Interval:

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
+from experiments.statistics import one_standard_error
 from experiments.sweep_recipe import NAMED, FamilyPlan, Sweep, read_sweep
 from experiments.sweep_runs import (
     DataSpec,
@@ -186,10 +186,8 @@ class Part:
         return runs
 
     def chosen(self, cell: tuple[float, int, FamilyPlan]) -> int | None:
-        """Return the trial with the lowest validation error, None before all are done.
-
-        The error is the median over the tuning seeds. Trials that failed come last, and
-        of equal ones the first is taken.
+        """Return the trial that goes on by `one_standard_error`, None before all are
+        done; one that failed has an infinite error.
         """
         errors = []
         for candidate in range(len(cell[2].tune)):
@@ -201,8 +199,8 @@ class Part:
                     return None
                 valid = outcome.valid_vrmse
                 found.append(math.inf if valid is None else valid)
-            errors.append(median(found))
-        return errors.index(min(errors))
+            errors.append(found)
+        return one_standard_error(errors)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -63,7 +63,8 @@ class FamilyPlan(Frozen):
     """Learned values in place of the sweep's: of a network that is to do as many
     operations as the others, not to hold as many weights."""
     tune: tuple[Candidate, ...] = (Candidate(),)
-    """Tuning trials; the one with the lowest validation error goes on."""
+    """Tuning trials, the most constrained first; the one with the lowest validation
+    error goes on."""
 
 
 class Sweep(Frozen):
@@ -85,7 +86,8 @@ class Sweep(Frozen):
     """Number of seeds at strength 0, as elsewhere when absent. There a ratio is near 1,
     and it takes more of them to say how near."""
     tuning_seeds: PositiveInt = 1
-    """Number of seeds that a trial is judged by, from 0: the median of their errors."""
+    """Number of seeds that a trial is judged by, from 0. With several, the first trial
+    goes on whose mean error is within one standard error of the lowest."""
     parameters: PositiveInt
     """Learned values of every model that has no number of its own, to a tenth."""
     training: dict[str, Any] = Field(default_factory=dict)

@@ -11,6 +11,7 @@ from experiments.statistics import (
     Interval,
     line,
     median_interval,
+    one_standard_error,
     ratio_to_best,
     resamples,
 )
@@ -125,3 +126,22 @@ def test_bad_input_is_one_line(call, words: str) -> None:
     with pytest.raises(InputError, match=words) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("errors", "first"),
+    [
+        ([[2.0], [1.0], [1.0]], 1),
+        # The standard error of (0.6, 1.0, 1.4) is 0.23.
+        ([[1.0, 1.2, 1.4], [0.6, 1.0, 1.4]], 0),
+        ([[1.1, 1.3, 1.5], [0.6, 1.0, 1.4]], 1),
+        # That of the lowest counts, not of the others.
+        ([[0.1, 1.3, 2.5], [0.9, 1.0, 1.1]], 1),
+        ([[math.inf, 0.1], [3.0, 2.0], [2.6, 2.2]], 1),
+        ([[math.inf, 0.1], [math.inf, math.inf]], 0),
+    ],
+)
+def test_what_few_repeats_cannot_tell_apart_stays_constrained(
+    errors: list[list[float]], first: int
+) -> None:
+    assert one_standard_error(errors) == first

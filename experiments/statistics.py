@@ -55,10 +55,10 @@ def resamples(number: int) -> NDArray[np.int64]:
 def one_standard_error(errors: Sequence[Sequence[float]]) -> int:
     """Return the first member whose mean is within one standard error of the lowest.
 
-    Members are listed from the most constrained; what a few repeats cannot tell apart is
-    left so. The standard error is that of the member with the lowest mean, and 0 of a
-    single repeat or where a mean is infinite (Breiman, Friedman, Olshen and Stone 1984,
-    Classification and Regression Trees, section 3.4.3).
+    Members are listed from the most constrained; what a few repeats cannot tell apart
+    is left so. The standard error is that of the member with the lowest mean, and 0 of
+    a single repeat or where a mean is infinite (Breiman, Friedman, Olshen and Stone
+    1984, Classification and Regression Trees, section 3.4.3).
 
     Parameters
     ----------

@@ -186,8 +186,9 @@ class Part:
         return runs
 
     def chosen(self, cell: tuple[float, int, FamilyPlan]) -> int | None:
-        """Return the trial that goes on by `one_standard_error`, None before all are
-        done; one that failed has an infinite error.
+        """Return the trial that goes on, None before all are done.
+
+        It is chosen by `one_standard_error`; one that failed has an infinite error.
         """
         errors = []
         for candidate in range(len(cell[2].tune)):

@@ -18,11 +18,17 @@ from experiments.sweep_summary import Cell, Summary
 from experiments.sweep_table import Measured, Scores, Table
 
 LOOKS = {
-    "strict": (Look("#0072B2", "s", "--"), Look("#56B4E9", "p", "--")),
+    "strict": (
+        Look("#0072B2", "s", "--"),
+        Look("#56B4E9", "p", "--"),
+        Look("#0072B2", "h", ":", filled=False),
+        Look("#56B4E9", "8", ":", filled=False),
+    ),
     "free": (
         Look("#009E73", "^", "-."),
         Look("#009E73", "v", ":", filled=False),
         Look("#44AA99", "<", "-."),
+        Look("#117733", ">", ":", filled=False),
     ),
     "relaxed": (
         Look("#D55E00", "o", "-"),
@@ -31,6 +37,11 @@ LOOKS = {
         Look("#882255", "X", "-"),
         Look("#D55E00", "o", ":", filled=False),
         Look("#CC79A7", "D", ":", filled=False),
+        Look("#E69F00", "P", ":", filled=False),
+        Look("#882255", "X", ":", filled=False),
+        Look("#D55E00", "d", "-"),
+        Look("#E69F00", "H", "-"),
+        Look("#882255", "d", ":", filled=False),
     ),
     "other": (Look("#767676", "*", "-"), Look("#767676", "h", ":", filled=False)),
 }
@@ -329,9 +340,10 @@ def cost_chart(summary: Summary) -> Figure:
     cells = [c for c in largest(summary) if c.flops and c.test.value]
     strengths = strengths_of(summary)
     chosen = sorted({strengths[0], strengths[len(strengths) // 2], strengths[-1]})
-    figure = new_figure(3.7 * len(chosen), 4.4)
-    panels = figure.subplots(1, len(chosen), squeeze=False, sharey=True)[0]
     styles = looks(largest(summary))
+    # A legend of many families needs room of its own.
+    figure = new_figure(max(7.5, 3.7 * len(chosen)), 4.0 + 0.08 * len(styles))
+    panels = figure.subplots(1, len(chosen), squeeze=False, sharey=True)[0]
     for axes, strength in zip(panels, chosen, strict=True):
         for family in in_order(cells):
             own = [c for c in cells if (c.family, c.strength) == (family, strength)]

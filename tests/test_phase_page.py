@@ -18,6 +18,7 @@ from experiments import phase_spectrum as spectra
 from experiments.__main__ import main
 from experiments.drawing import encode
 from experiments.overview import defect_panels, ratio_panels
+from experiments.sweep_recipe import NAMED, read_sweep
 from experiments.sweep_summary import Cell, Summary, summarise
 from experiments.sweep_table import Measured, Table, write_table
 
@@ -264,3 +265,14 @@ def test_bad_sweeps_are_one_line(
     assert not (tmp_path.parent / "overview.html").exists()
     (tmp_path / "table.json").write_text("{")
     assert main(["report", str(tmp_path)]) == 4
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_no_two_families_of_a_recipe_look_alike(name: str) -> None:
+    families = read_sweep(name).families
+    cell = summarise(make_table()).cells[0]
+    cells = [
+        cell.model_copy(update={"family": f.name, "role": f.role}) for f in families
+    ]
+    found = figures.looks(cells)
+    assert len(found) == len(set(found.values())) == len(families)

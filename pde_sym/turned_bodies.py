@@ -15,11 +15,9 @@ from torch import Tensor
 from pde_sym.augmentation import Augmentation
 from pde_sym.errors import InputError
 from pde_sym.nn.families.base import Task
-from pde_sym.systems.rigid_body_symmetry import BodyAction, Rotation, Vector
+from pde_sym.systems.rigid_body_symmetry import AXES, BodyAction, Rotation
 
 BODY_FIELD = "angular_momentum"
-AXES: tuple[Vector, ...] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
-"""The principal axes."""
 
 
 class FrameAugmentation(Augmentation):

@@ -21,7 +21,8 @@ if TYPE_CHECKING:  # torch is slow to import
 Array = NDArray[np.float64]
 Vector = tuple[float, float, float]
 
-_AXES: tuple[Vector, ...] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+AXES: tuple[Vector, ...] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+"""The principal axes."""
 
 
 @dataclass(frozen=True)
@@ -108,16 +109,16 @@ class BodySymmetry:
     @property
     def body(self) -> str:
         """``SO(3)``, ``O(2)``, ``SO(2)``, ``D2``, ``C2`` or ``C1``, with its axis."""
-        if all(Rotation("body", axis, 57.0) in self for axis in _AXES):
+        if all(Rotation("body", axis, 57.0) in self for axis in AXES):
             return "SO(3)"
-        half_turns = [a for a in _AXES if Rotation("body", a, 180.0) in self]
-        for axis in (*_AXES, *self.vectors):
+        half_turns = [a for a in AXES if Rotation("body", a, 180.0) in self]
+        for axis in (*AXES, *self.vectors):
             if Rotation("body", axis, 57.0) in self:
                 circle = "O(2)" if len(half_turns) == 3 else "SO(2)"
                 return f"{circle} about {_shown(axis)}"
         if len(half_turns) == 3:
             return "D2"
-        for axis in (*_AXES, *self.vectors):
+        for axis in (*AXES, *self.vectors):
             if Rotation("body", axis, 180.0) in self:
                 return f"C2 about {_shown(axis)}"
         return "C1"
@@ -133,14 +134,14 @@ def _close(a: Array, b: Array) -> bool:
 
 
 def _shown(axis: Vector) -> str:
-    if axis in _AXES:
-        return f"axis {_AXES.index(axis) + 1}"
+    if axis in AXES:
+        return f"axis {AXES.index(axis) + 1}"
     return f"({', '.join(f'{component:.3g}' for component in axis)})"
 
 
 BODY_PROBES = (
-    *(Rotation("body", axis, 180.0) for axis in _AXES),
-    *(Rotation("body", axis, 40.0) for axis in _AXES),
+    *(Rotation("body", axis, 180.0) for axis in AXES),
+    *(Rotation("body", axis, 40.0) for axis in AXES),
 )
 SPACE_PROBES = (
     Rotation("space", (1.0, 0.0, 0.0), 180.0),

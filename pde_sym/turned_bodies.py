@@ -71,6 +71,5 @@ class FrameAugmentation(Augmentation):
     ) -> tuple[Tensor, Tensor | None]:
         turned = BodyAction(task.state)
         pairs = zip(self.draw(rng, len(states)), states, strict=True)
-        return torch.stack(
-            [turned(rotation, window) for rotation, window in pairs]
-        ), given
+        moved = torch.stack([turned(rotation, window) for rotation, window in pairs])
+        return moved, given

@@ -21,7 +21,7 @@ from pde_sym.store import files
 Array = NDArray[np.float64]
 Pairs: TypeAlias = dict[tuple[int, int], dict[str, Array]]
 """Bases by part, per pair of places of irreps."""
-VERSION = 1
+VERSION = 2
 """Of the method; another one makes every basis anew."""
 _HASH_BYTES = 32
 _MAX_BYTES = 1 << 28

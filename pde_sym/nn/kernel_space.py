@@ -36,6 +36,7 @@ from pde_sym.nn.field_types import (
     subgroup_indices,
 )
 from pde_sym.nn.offsets import OffsetBlock, pixel_orbits, ring_harmonics
+from pde_sym.nn.subspace import basis_of
 
 Array = NDArray[np.float64]
 Band = Literal["auto", "full", "rings"]
@@ -284,7 +285,8 @@ def _build(
         together = np.tensordot(numbers, actions, 1) @ actions[kept].mean(0)
         values, vectors = np.linalg.eigh((together + together.T) / 2)
         for number, part in enumerate(parts, 1):
-            image = vectors[:, np.rint(values) == number].T.reshape(-1, *dims, n)
+            image = basis_of(vectors[:, np.rint(values) == number].T)
+            image = image.reshape(-1, *dims, n)
             found[part.name].append(np.einsum("roin,nxy->roixy", image, block.samples))
     return {name: np.concatenate(pieces) for name, pieces in found.items()}
 
@@ -308,7 +310,7 @@ def _orthogonalise(bases: dict[str, Array]) -> dict[str, Array]:
         rows = basis.reshape(len(basis), size)
         rows = rows - (rows @ taken.T) @ taken
         _, values, vectors = np.linalg.svd(rows, full_matrices=False)
-        new = vectors[values > _RANK_CUT]
+        new = basis_of(vectors[values > _RANK_CUT])
         result[name] = new.reshape(-1, *shape)
         taken = np.concatenate([taken, new])
     return result
@@ -345,4 +347,4 @@ def _complement(
     outside = np.eye(size) - taken.T @ taken
     mean = outside @ projector.reshape(size, size) @ outside / len(kept)
     values, vectors = np.linalg.eigh((mean + mean.T) / 2)
-    return vectors[:, values > 0.5].T.reshape(-1, *shape)
+    return basis_of(vectors[:, values > 0.5].T).reshape(-1, *shape)

@@ -12,6 +12,7 @@ from pde_sym.errors import InputError
 from pde_sym.nn._escnn import FieldType, GSpace
 from pde_sym.nn.field_types import element_matrix, elements_of, subgroup_indices
 from pde_sym.nn.layer import drawn_aside
+from pde_sym.nn.subspace import basis_of
 from pde_sym.nn.terms import Term
 
 
@@ -111,4 +112,4 @@ def _invariant_waves(space: GSpace, modes: int, keep: str) -> NDArray[np.float64
         turned = products[:, i, j].reshape(products.shape)
         mean += np.einsum("axy,bxy->ab", products, turned) / points**2 / len(matrices)
     values, vectors = np.linalg.eigh((mean + mean.T) / 2)
-    return vectors[:, values > 0.5].T
+    return basis_of(vectors[:, values > 0.5].T)

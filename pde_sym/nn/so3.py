@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pde_sym.errors import InputError
+from pde_sym.nn.subspace import basis_of
 
 Array = NDArray[np.float64]
 
@@ -254,19 +255,9 @@ def _sum_of(first: Array, second: Array) -> Array:
 
 
 def _eigenspace(total: Array, ell: int) -> Array:
-    """Return an orthonormal basis of the irrep l, which is there once, in columns.
-
-    The columns of the projector, orthonormalised in their order: the same on every
-    machine, while eigenvectors of one eigenvalue are not.
-    """
+    """Return an orthonormal basis of the irrep l, which is there once, in columns."""
     casimir = -np.einsum("aij,ajk->ik", total, total)
     values, vectors = np.linalg.eigh(casimir)
-    chosen = vectors[:, np.abs(values - ell * (ell + 1)) < 0.5]
-    projector = chosen @ chosen.T
-    columns = np.zeros((len(projector), 0))
-    for column in projector:
-        rest = column - columns @ (columns.T @ column)
-        if np.linalg.norm(rest) > 0.1:
-            columns = np.column_stack([columns, rest / np.linalg.norm(rest)])
+    columns = basis_of(vectors[:, np.abs(values - ell * (ell + 1)) < 0.5].T).T
     assert columns.shape[1] == 2 * ell + 1, "an irrep is missing, or there twice"
     return columns

@@ -22,6 +22,7 @@ from pde_sym.nn.field_types import (
     subgroup_indices,
 )
 from pde_sym.nn.fieldwise import ConstantModule
+from pde_sym.nn.subspace import basis_of
 
 
 class Term(ConstantModule):
@@ -139,7 +140,7 @@ def _directions(
     if keep is not None:
         mean = matrices[subgroup_indices(space, keep)].mean(0) - mean
     values, vectors = np.linalg.eigh((mean + mean.T) / 2)
-    return vectors[:, values > 0.5].T
+    return basis_of(vectors[:, values > 0.5].T)
 
 
 @functools.cache
@@ -161,4 +162,5 @@ def _relaxing_matrices(
     rest = mean(matrices[subgroup_indices(space, keep)]) - mean(matrices)
     rows = rest.reshape(len(candidates), -1)
     _, values, vectors = np.linalg.svd(rows, full_matrices=False)
-    return vectors[values > 0.5].reshape(-1, size, size) * math.sqrt(size)
+    basis = basis_of(vectors[values > 0.5])
+    return basis.reshape(-1, size, size) * math.sqrt(size)

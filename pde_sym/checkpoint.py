@@ -22,7 +22,8 @@ from torch import Tensor
 from pde_sym.errors import DataError
 from pde_sym.store import files
 
-VERSION = 1
+VERSION = 2
+"""Of the format, and of the bases that weights belong to; those are not saved."""
 _TENSORS, _STATE, _MANIFEST = "tensors.safetensors", "state.json", "MANIFEST.json"
 
 

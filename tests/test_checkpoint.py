@@ -13,6 +13,7 @@ from disk_faults import KILLED, FailingDisk, disk_error, exit_code_when_killed
 
 from pde_sym import checkpoint as module
 from pde_sym.checkpoint import (
+    VERSION,
     Checkpoint,
     latest_checkpoint,
     load_checkpoint,
@@ -143,12 +144,15 @@ def test_truncated_missing_and_exchanged_files(tmp_path: Path, name: str) -> Non
 @pytest.mark.parametrize(
     ("manifest", "message"),
     [
-        ({"version": 2, "sha256": {}}, "version 2, this pde_sym reads version 1"),
+        (
+            {"version": 1, "sha256": {}},
+            f"version 1, this pde_sym reads version {VERSION}",
+        ),
         ({"sha256": {}}, "version None"),
-        ({"version": 1}, "expected hashes"),
-        ({"version": 1, "sha256": {}}, "damaged"),
-        ({"version": 1, "sha256": []}, "expected hashes"),
-        ({"version": 1, "sha256": None}, "expected hashes"),
+        ({"version": VERSION}, "expected hashes"),
+        ({"version": VERSION, "sha256": {}}, "damaged"),
+        ({"version": VERSION, "sha256": []}, "expected hashes"),
+        ({"version": VERSION, "sha256": None}, "expected hashes"),
         ([], "expected a JSON object"),
         ("text", "expected a JSON object"),
     ],
@@ -195,8 +199,11 @@ def test_one_of_another_version_is_no_damage(tmp_path: Path) -> None:
     for number in (1, 2):
         save_checkpoint(tmp_path / f"step-{number}", example(number))
     manifest = tmp_path / "step-2" / "MANIFEST.json"
-    manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 2'))
-    with pytest.raises(DataError, match=r"version 2.*use the one that wrote it"):
+    other = {**json.loads(manifest.read_text()), "version": VERSION + 1}
+    manifest.write_text(json.dumps(other))
+    with pytest.raises(
+        DataError, match=rf"version {VERSION + 1}.*use the one that wrote it"
+    ):
         latest_checkpoint(tmp_path)
     manifest.write_text("{")
     found, faults = latest_checkpoint(tmp_path)

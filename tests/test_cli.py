@@ -15,6 +15,7 @@ import pytest
 
 from data_gen.pictures import colours
 from experiments.__main__ import COMMANDS, main
+from pde_sym.checkpoint import VERSION
 from pde_sym.store.files import LOCK
 from pde_sym.systems import SYSTEMS
 
@@ -321,7 +322,7 @@ def test_a_damaged_run_is_named(
     assert "run.json" in line
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, VERSION - 1, VERSION + 1, str(VERSION), None])
 def test_checkpoints_of_another_version_are_left_as_they_are(
     runs: Path, tmp_path: Path, version: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -340,7 +341,10 @@ def test_checkpoints_of_another_version_are_left_as_they_are(
     for command in (["evaluate", str(run), "--data", data], words):
         code, line = failure(capsys, *command)
         assert code == 4
-        assert f"checkpoint version {version!r}, this pde_sym reads version 1" in line
+        expected = (
+            f"checkpoint version {version!r}, this pde_sym reads version {VERSION}"
+        )
+        assert expected in line
     assert [p.read_bytes() for p in present] == before
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from pde_sym.checkpoint import VERSION
+
 ROOT = Path(__file__).parents[1]
 FORBIDDEN = {
     "eval",
@@ -123,7 +125,7 @@ def test_a_pickle_in_any_place_is_not_run(tmp_path: Path, control: bool) -> None
     folder.mkdir()
     contents = {"tensors.safetensors": payload, "state.json": b"{}"}
     hashes = {n: hashlib.sha256(data).hexdigest() for n, data in contents.items()}
-    manifest = json.dumps({"version": 1, "sha256": hashes}).encode()
+    manifest = json.dumps({"version": VERSION, "sha256": hashes}).encode()
     for name, data in {**contents, "MANIFEST.json": manifest}.items():
         (folder / name).write_bytes(data)
     for name in ("MANIFEST.json", "array.npy"):

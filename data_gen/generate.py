@@ -12,12 +12,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
-
 from data_gen.build import build
 from data_gen.cost import GIB, Caps, check_cost, estimate
 from data_gen.recipes import NAMED, Recipe, named, resolve
-from pde_sym import executor
+from pde_sym import devices, executor
 from pde_sym.config import canonical_json
 from pde_sym.errors import InputError, SimulationError
 from pde_sym.progress import progress
@@ -108,13 +106,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype", choices=("float32", "float64"), help="precision on disk (float32)"
     )
-    parser.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="where to simulate; auto: cuda where torch sees a GPU, else cpu (auto). "
-        "No part of the recipe, but the bytes of the two differ by rounding",
-    )
+    purpose = "where to simulate; the bytes of the two differ by rounding"
+    devices.add_argument(parser, "auto", purpose)
     executor.add_arguments(parser)
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder of the data set"
@@ -146,7 +139,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.config if arguments.recipe is None else named(arguments.recipe),
         {name: getattr(arguments, name) for name in options},
     )
-    counts, device = _counts(arguments), chosen_device(arguments.device)
+    counts, device = _counts(arguments), devices.chosen_device(arguments.device)
     cost = estimate(recipe, counts)
     check_cost(cost, Caps.of(arguments.max_gib, arguments.max_point_steps))
     if arguments.dry_run:
@@ -176,16 +169,6 @@ def _counts(arguments: argparse.Namespace) -> dict[Split, int]:
         if count < least:
             raise InputError(f"--{split} {count}: expected a number >= {least}")
     return counts
-
-
-def chosen_device(name: str) -> str:
-    """Return cpu or cuda; `InputError` when cuda is asked for and not there."""
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
-        raise InputError("--device cuda: torch sees no GPU here; expected auto or cpu")
-    if name == "auto":
-        return "cuda" if there else "cpu"
-    return name
 
 
 def _generate(

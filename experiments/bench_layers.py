@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pde_sym.devices import chosen_device
 from pde_sym.errors import InputError
 from pde_sym.nn import (
     Isotypic,
@@ -56,8 +57,7 @@ def bench_layers(
         When the channels are no whole number of regular fields, or there is no such
         device.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch sees no GPU here; expected cpu")
+    device = chosen_device(device)
     layers = {
         key: layer.to(device)
         for key, layer in _layers(channels, kernel_size, groups).items()

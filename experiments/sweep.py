@@ -25,6 +25,7 @@ from experiments.sweep_watch import watched
 from experiments.table import print_table
 from pde_sym import executor
 from pde_sym.config import canonical_json
+from pde_sym.devices import add_argument, chosen_device
 from pde_sym.errors import InputError
 from pde_sym.progress import progress
 from pde_sym.store import files
@@ -58,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dry-run", action="store_true", help="print the grid and what is done of it"
     )
     executor.add_arguments(parser)
+    add_argument(parser, "cpu", "where to train; measured is on the CPU")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 
@@ -75,12 +77,15 @@ class Part:
         Those in work, in the order of the recipe.
     seeds
         Number of seeds at each strength in work.
+    device
+        Where networks are trained.
     """
 
     sweep: Sweep
     root: Path
     families: tuple[FamilyPlan, ...]
     seeds: dict[float, int]
+    device: str = "cpu"
 
     @property
     def strengths(self) -> tuple[float, ...]:
@@ -113,6 +118,7 @@ class Part:
             arguments.out,
             tuple(chosen),
             {s: asked or sweep.seeds_at(s) for s in sweep.strengths if s in strengths},
+            chosen_device(arguments.device),
         )
 
     def data(self) -> list[DataSpec]:
@@ -164,6 +170,7 @@ class Part:
             held=(sweep.trajectories.train, sweep.trajectories.valid),
             evaluated=evaluated,
             others=sweep.other_tests,
+            device=self.device,
         )
 
     def tuning(self) -> list[RunSpec]:

@@ -197,6 +197,8 @@ class RunSpec:
     evaluated: bool
     others: tuple[str, ...]
     """Names of the other test sets: ``shifted``, ``moved`` and ``future``."""
+    device: str = "cpu"
+    """Where it is trained."""
 
     @property
     def folder(self) -> Path:
@@ -279,7 +281,7 @@ def _train(spec: RunSpec, outcome: Outcome) -> Outcome:
     config = prepare(dataset, spec.choices, spec.parameters)
     run = Run(spec.folder, config, data)
     write_run(run)
-    surrogate = build_surrogate(config)
+    surrogate = build_surrogate(config).to(spec.device)
     windows = training_windows(dataset)
     valid = validation_rollouts(data, config.training.horizon)
     try:
@@ -288,6 +290,7 @@ def _train(spec: RunSpec, outcome: Outcome) -> Outcome:
         # Also when it is interrupted: what comes later is added.
         seconds = outcome.train_seconds + time.process_time() - start
         outcome = _written(spec, outcome, train_seconds=seconds)
+    surrogate.cpu()
     best = load_best(surrogate, run.folder)
     return _written(
         spec,

@@ -22,6 +22,7 @@ from experiments.runs import (
     write_run,
 )
 from experiments.tracking import tensorboard
+from pde_sym import devices
 from pde_sym.config import Frozen, assignment, literal, read_toml
 from pde_sym.dataset import TrajectoryDataset
 from pde_sym.errors import InputError
@@ -97,8 +98,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tensorboard", type=Path, metavar="DIR", help="also write scalars there"
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="say what it would cost, write nothing"
+        "--dry-run",
+        action="store_true",
+        help="say what it costs on the CPU, write nothing",
     )
+    devices.add_argument(parser, "cpu", "where to train, one process alone on cuda")
     parser.add_argument("--json", action="store_true", help="report as JSON")
     parser.epilog = (
         "Several processes share every batch, one thread each, with torchrun: "
@@ -118,7 +122,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace, ranks: Ranks) -> int:
-    choices = resolve(arguments)
+    choices, device = resolve(arguments), devices.chosen_device(arguments.device)
+    if device == "cuda" and ranks.size > 1:
+        raise InputError(
+            f"--device cuda: expected one process, got {ranks.size}; several share a "
+            "batch on the CPU"
+        )
     dataset = training_data(arguments.data, choices.training)
     config = prepare(dataset, choices, arguments.match_parameters)
     windows = training_windows(dataset)
@@ -127,12 +136,12 @@ def _run(arguments: argparse.Namespace, ranks: Ranks) -> int:
         return _tell_cost(config, windows, arguments.json) if ranks.is_first else 0
     current = Run(arguments.out, config, arguments.data)
     if not ranks.is_first:
-        return _train(current, windows, lambda _: None, arguments.json, ranks)
+        return _train(current, windows, lambda _: None, arguments.json, device, ranks)
     with tensorboard(arguments.tensorboard) as track:
         files.make_folder(current.folder)
         with files.lock(current.folder):
             write_run(current)
-            return _train(current, windows, track, arguments.json, ranks)
+            return _train(current, windows, track, arguments.json, device, ranks)
 
 
 def resolve(arguments: argparse.Namespace) -> Choices:
@@ -252,10 +261,11 @@ def _train(
     windows: Windows,
     track: Callable[[dict[str, Any]], None],
     as_json: bool,
+    device: str,
     ranks: Ranks,
 ) -> int:
     config, start = current.config, time.monotonic()
-    surrogate = build_surrogate(config)
+    surrogate = build_surrogate(config).to(device)
     valid = validation_rollouts(current.data, config.training.horizon)
     with (
         _stop_signal() as stopped,

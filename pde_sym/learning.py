@@ -129,9 +129,12 @@ def fit(
     training: TrainConfig | None = None,
     *,
     out: Path | str | None = None,
+    device: str = "cpu",
     report: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> Surrogate:
     """Train a network on a data set; return it with its best weights, as a time step.
+
+    It comes back on the CPU, wherever it was trained.
 
     The network gets states less their mean in units of their spread, followed by the
     given fields where there are any, and returns the change over one frame in units of
@@ -150,6 +153,8 @@ def fit(
     out
         Folder of checkpoints and ``metrics.jsonl``; a training that was interrupted
         goes on there. Nothing is kept when absent.
+    device
+        Where to train, for instance ``cuda``.
     report
         Called with each row of metrics.
 
@@ -177,7 +182,9 @@ def fit(
     valid = validation_rollouts(Path(data), training.horizon)
     with tempfile.TemporaryDirectory() as nowhere:
         folder = Path(nowhere if out is None else out)
+        surrogate.to(device)
         train(surrogate, windows, valid, training, folder, report=report)
+        surrogate.cpu()
         load_best(surrogate, folder)
     return surrogate.eval()
 

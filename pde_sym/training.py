@@ -45,6 +45,10 @@ class Rollouts:
     states: Tensor
     given: Tensor | None
 
+    def to(self, device: torch.device) -> "Rollouts":
+        """Return the same on a device."""
+        return Rollouts(*_moved(device, self.states, self.given))
+
 
 @torch.no_grad()
 def rollout_error(surrogate: Surrogate, data: Rollouts, horizon: int) -> Tensor:
@@ -89,6 +93,8 @@ def make_optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     )
 
 
+# TF32 has three digits, which would cost a strict network its symmetry.
+@torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
 def fit(
     surrogate: Surrogate,
     train: Windows,
@@ -102,7 +108,8 @@ def fit(
 ) -> bool:
     """Train in `folder`, from its last checkpoint if there is one.
 
-    Writes ``checkpoints/step-*``, ``best/step-*`` and ``metrics.jsonl``.
+    The device is that of the surrogate: batches follow it there. Writes
+    ``checkpoints/step-*``, ``best/step-*`` and ``metrics.jsonl``.
 
     Parameters
     ----------
@@ -140,6 +147,7 @@ def fit(
     optimiser = make_optimiser(surrogate, config)
     kept = TrainingFolder(folder, surrogate, optimiser, ranks)
     update, best = kept.resume()
+    valid = valid.to(surrogate.device)
 
     def tell(row: dict[str, Any]) -> None:
         kept.log(row)
@@ -185,7 +193,8 @@ def _update(
 ) -> dict[str, float]:
     """Take one step of the optimiser; return loss, rate and charges."""
     indices = batch_indices(config.seed, update, config.batch_size, len(train))
-    loss, charges = objective(surrogate, *train.batch(indices), config, update, ranks)
+    batch = _moved(surrogate.device, *train.batch(indices))
+    loss, charges = objective(surrogate, *batch, config, update, ranks)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     ranks.average([p.grad for p in surrogate.parameters() if p.grad is not None])
@@ -203,6 +212,12 @@ def _update(
         layer.after_update()
     told = {name: charge.item() for name, charge in charges.items()}
     return {"loss": loss.item(), "rate": rate, **told}
+
+
+def _moved(
+    device: torch.device, states: Tensor, given: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    return states.to(device), None if given is None else given.to(device)
 
 
 def _validation_error(surrogate: Surrogate, data: Rollouts, horizon: int) -> float:

@@ -151,7 +151,11 @@ def _restore(
             found = {kind: value.shape for kind, value in moments[name].items()}
             if found != dict(zip(MOMENTS, ((), *[parameter.shape] * 2), strict=True)):
                 raise DataError(f"{folder}: the checkpoint lacks moments of {name}")
-            optimiser.state[parameter] = moments[name]
+            # The number of steps stays in main memory, as AdamW has it.
+            optimiser.state[parameter] = {
+                kind: value if kind == "step" else value.to(parameter.device)
+                for kind, value in moments[name].items()
+            }
     try:
         update, best = checkpoint.state["update"], checkpoint.state["best"]
         return int(update), math.inf if best is None else float.fromhex(best)

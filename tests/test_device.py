@@ -14,6 +14,7 @@ from data_gen.build import build
 from data_gen.recipes import Recipe, resolve
 from data_gen.shards import make_shard, surviving_shard
 from data_gen.verify import verify
+from pde_sym.devices import chosen_device
 from pde_sym.errors import InputError
 from pde_sym.seeds import Split
 from pde_sym.store import read_manifest
@@ -103,13 +104,13 @@ def test_the_pretended_device_refuses_what_a_gpu_refuses() -> None:
 def test_the_device_is_chosen_by_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     for there, expected in ((True, "cuda"), (False, "cpu")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
-        assert generate.chosen_device("auto") == expected
-        assert generate.chosen_device("cpu") == "cpu"
+        assert chosen_device("auto") == expected
+        assert chosen_device("cpu") == "cpu"
     with pytest.raises(InputError, match="--device cuda: torch sees no GPU") as told:
-        generate.chosen_device("cuda")
+        chosen_device("cuda")
     assert "\n" not in str(told.value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert generate.chosen_device("cuda") == "cuda"
+    assert chosen_device("cuda") == "cuda"
 
 
 def test_the_device_goes_where_the_command_says(

@@ -4,12 +4,14 @@ A family that joins the union is covered by being there.
 """
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from helpers import relative_defect
+from one_device import META, OneDevice
 from pydantic import TypeAdapter
 from tolerances import TOLERANCE
 from torch import Tensor, nn
@@ -25,12 +27,15 @@ from pde_sym.groups import GroupElement, point_group
 from pde_sym.nn import (
     Family,
     ModelConfig,
+    Normalisation,
+    Surrogate,
     Task,
     count_parameters,
     match_width,
     relaxed_layers,
     split_parameters,
 )
+from pde_sym.objective import TrainConfig, objective
 
 POINTS = 12
 STATES = {
@@ -115,6 +120,41 @@ def test_it_builds_predicts_and_every_weight_counts(
     assert not unused
     counted = sum(v.numel() for v in dict(net.named_parameters()).values())
     assert count_parameters(net) == counted > 0
+
+
+@every(SERVED)
+def test_an_update_stays_on_its_device(
+    family: type[Family], axes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # There is no other precision on a device without values.
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    of = task(axes, breaking=True, given=axes in GIVEN)
+    surrogate = Surrogate(small(family).build(of), of, Normalisation.identity(of))
+    surrogate.to(META)
+    x = inputs(of).to(META)
+    states = torch.stack(3 * [x[:, : of.state.num_channels]], 1)
+    given = x[:, of.state.num_channels :] if of.given else None
+    moved = {"group": {2: "D4", 1: "C1"}[axes]} if axes else None
+    config = TrainConfig.parse(
+        {"penalty": 1.0, "augmentation": moved, "equivariance_penalty": moved},
+        where="training",
+    )
+    with OneDevice():
+        loss, _ = objective(surrogate, states, given, config, update=0)
+        loss.backward()
+    assert {p.grad.device for p in surrogate.parameters() if p.grad is not None} == {
+        META
+    }
+
+
+def test_a_tensor_that_is_left_behind_is_seen() -> None:
+    there, here = torch.randn(2, 2, device=META), torch.randn(2, 2)
+    with OneDevice():
+        for mixed in (lambda: there @ here, lambda: there + here[:1, :1]):
+            with pytest.raises(RuntimeError, match="device"):
+                mixed()
+        assert (there + torch.tensor(1.0)).device == META
+        assert here.to(META).device == META
 
 
 @every(SERVED)

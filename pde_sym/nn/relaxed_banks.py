@@ -73,6 +73,7 @@ class BankedConv2d(KernelLayer):
         self.weight: nn.Parameter = nn.Parameter(torch.ones(banks, len(orbit)))
         self._orbit: Tensor
         self.register_buffer("_orbit", orbit, persistent=False)
+        self._num_orbits: int = int(orbit.max()) + 1
 
     @abstractmethod
     def orbits(self) -> list[int]:
@@ -91,7 +92,7 @@ class BankedConv2d(KernelLayer):
 
     def deviations(self) -> Tensor:
         """Return w_l less its mean over each orbit, exactly 0 where it is constant."""
-        member = nn.functional.one_hot(self._orbit).to(self.weight)
+        member = nn.functional.one_hot(self._orbit, self._num_orbits).to(self.weight)
         # Less one of the orbit first: what is constant then has no round-off.
         difference = self.weight - self.weight[:, member.argmax(0)[self._orbit]]
         return difference - difference @ (member / member.sum(0)) @ member.T

@@ -201,6 +201,11 @@ class Surrogate(nn.Module):
         self.register_buffer("std", std, persistent=False)
         self.register_buffer("increment_std", increment_std, persistent=False)
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.parameters()).device
+
     def forward(self, state: Tensor, given: Tensor | None = None) -> Tensor:
         """Return the state one step later; both are ``(B, C, *points)``.
 

@@ -32,8 +32,8 @@ def basis_of(span: Array) -> Array:
     Returns
     -------
     Array
-        The basis, ``(rank, n)``. Entries below round-off are zero, as those of float32
-        networks would differ in them.
+        The basis, ``(rank, n)``. Entries below round-off are zero: they would still
+        differ between machines, and float32 has digits for them.
     """
     size = span.shape[1]
     shortest = min(_LONG_ENOUGH, 1 / math.sqrt(2 * size))

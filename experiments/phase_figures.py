@@ -295,6 +295,8 @@ def draw_defects(axes: Axes, cells: Sequence[Cell], styles: dict[str, Look]) -> 
         look = styles[family]
         axes.plot(solver[own], model[own], label=label(family), **line_style(look))
         axes.vlines(solver[own], low[own], high[own], color=look.colour, lw=1.3)
+    # Small defects have long numbers, which would run into each other.
+    axes.locator_params(axis="x", nbins=5)
     axes.set_xlabel("defect of the solver, mean over broken motions")
 
 

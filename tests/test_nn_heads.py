@@ -201,10 +201,11 @@ def test_any_family_conserves_along_a_rollout(
 
 def test_without_a_head_nothing_is_conserved() -> None:
     step = surrogate(StrictConfig, "none", Task(state=FLOW))
-    x = flow()
+    # Large enough for the mean of a vector to change, which quadratic terms do.
+    x = 3 * flow()
     out = step(x)
     assert relative_divergence(out[:, 1:3]) > 1e-4
-    assert (out - x).mean((2, 3)).abs().min() > 1e-7
+    assert (out - x).mean((2, 3)).abs().min() > 1e-5
 
 
 @pytest.mark.parametrize("head", ["mean", *DIVERGENCE_FREE])

@@ -43,6 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, required=True, metavar="DIR", help="folder of the results"
     )
     parser.add_argument(
+        "--large",
+        action="store_true",
+        help="what the recipe has for a GPU: finer grids, more data, wider networks",
+    )
+    parser.add_argument(
         "--only", action="append", metavar="FAMILY", help="this family alone; repeats"
     )
     parser.add_argument(
@@ -212,7 +217,7 @@ class Part:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    sweep = read_sweep(arguments.sweep)
+    sweep = read_sweep(arguments.sweep, large=arguments.large)
     part = Part.of(sweep, arguments)
     if arguments.dry_run:
         _show_grid(part, as_json=arguments.json)

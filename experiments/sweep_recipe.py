@@ -259,8 +259,17 @@ def merged(*tables: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def read_sweep(name: str) -> Sweep:
+def read_sweep(name: str, *, large: bool = False) -> Sweep:
     """Return the sweep of that name, or in the file at that path.
+
+    Parameters
+    ----------
+    name
+        One of `NAMED`, or a path.
+    large
+        With its table ``[large]`` over the others, which else is left out: finer grids,
+        more data and wider networks, as a GPU can train. A family's own number of
+        parameters grows as many times as the sweep's.
 
     Raises
     ------
@@ -272,4 +281,19 @@ def read_sweep(name: str) -> Sweep:
         raise InputError(
             f"sweep {name!r:.80}: expected a FILE.toml or one of {', '.join(NAMED)}"
         )
-    return Sweep.parse(read_toml(path), where=str(path))
+    values = read_toml(path)
+    over = values.pop("large", None)
+    sweep = Sweep.parse(values, where=str(path))
+    if not large:
+        return sweep
+    if not isinstance(over, dict):
+        raise InputError(f"{path}: it has no table [large], which --large asks for")
+    grown = Sweep.parse(merged(values, over), where=f"{path}, [large]")
+    factor = grown.parameters / sweep.parameters
+    families = tuple(
+        family.model_copy(update={"parameters": round(factor * family.parameters)})
+        if family.parameters
+        else family
+        for family in grown.families
+    )
+    return grown.model_copy(update={"families": families})

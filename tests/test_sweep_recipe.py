@@ -8,7 +8,7 @@ from small_sweep import RECIPE, write
 from data_gen.build import build
 from experiments.runs import build_surrogate
 from experiments.sweep_recipe import NAMED, Sweep, merged, read_sweep
-from experiments.train import prepare, training_data
+from experiments.train import check_fit, prepare, training_data
 from pde_sym.errors import InputError
 from pde_sym.nn import count_parameters
 from pde_sym.seeds import Split
@@ -26,6 +26,50 @@ def test_recipes_at_hand_are_whole(name: str) -> None:
     assert {"strict", "relaxed", "free"} <= roles
     largest = found.recipe(found.strengths[-1]).system
     assert largest.breaking[0].kind == found.term
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_recipes_at_hand_are_larger_for_a_gpu(name: str) -> None:
+    plain, large = read_sweep(name), read_sweep(name, large=True)
+    assert large.parameters >= 10 * plain.parameters
+    assert large.trajectories.train >= 2 * plain.trajectories.train
+    assert large.sizes[-1] == large.trajectories.train
+    for family, same in zip(large.families, plain.families, strict=True):
+        run = large.choices(family, 0, 0, large.sizes[-1])
+        other = plain.choices(same, 0, 0, plain.sizes[-1])
+        assert run.model == other.model
+        assert run.training.updates >= 10 * other.training.updates
+    # The physics, the strengths and the trials are those of the recipe.
+    changed = {"parameters", "sizes", "trajectories", "data", "training", "families"}
+    assert plain.model_dump(exclude=changed) == large.model_dump(exclude=changed)
+    assert plain.data.system == large.data.system
+
+
+def test_a_familys_own_number_grows_as_the_sweeps(tmp_path: Path) -> None:
+    own = RECIPE.replace('role = "free"', 'role = "free"\nparameters = 900')
+    text = own + "[large]\nparameters = 3000\ndata.resolution = 64\n"
+    found = read_sweep(write(tmp_path, text), large=True)
+    assert [family.parameters for family in found.families] == [9000, None]
+    assert (found.parameters, found.data.resolution) == (3000, 64)
+    assert found.data.frames == 4
+    assert read_sweep(write(tmp_path, text)) == read_sweep(write(tmp_path, own))
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("", "has no table .large."),
+        ("large = 2", "has no table .large."),
+        ("[large]\nsizes = [9]", r"\[large\].* at most 3 trajectories"),
+        ("[large]\nsize = [9]", r"\[large\].* size"),
+    ],
+)
+def test_bad_large_ones_are_one_line(table: str, words: str, tmp_path: Path) -> None:
+    first, families = RECIPE.split("[trajectories]")
+    path = write(tmp_path, first + table + "\n[trajectories]" + families)
+    with pytest.raises(InputError, match=words) as error:
+        read_sweep(path, large=True)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -88,18 +132,22 @@ def test_strengths_are_paired(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("large", [False, True], ids=["plain", "large"])
 @pytest.mark.parametrize("name", NAMED)
-def test_families_of_recipes_at_hand_are_matched(name: str, tmp_path: Path) -> None:
-    """Every family has a width within a tenth of the parameters, at both ends."""
-    found = read_sweep(name)
+def test_families_of_recipes_at_hand_are_matched(
+    name: str, large: bool, tmp_path: Path
+) -> None:
+    """Every family has a width within a tenth of the parameters, at both ends, and
+    takes a step on the grid."""
+    found = read_sweep(name, large=large)
     for strength in (found.strengths[0], found.strengths[-1]):
-        counts = {Split.TRAIN: max(found.sizes), Split.VALID: 1, Split.TEST: 1}
         folder = tmp_path / f"{strength:g}"
-        build(found.recipe(strength), counts, folder)
+        build(found.recipe(strength), dict.fromkeys(Split, 1), folder)
         for family in found.families:
-            choices = found.choices(family, 0, 0, max(found.sizes))
+            choices = found.choices(family, 0, 0, 1)
             dataset = training_data(folder, choices.training)
             asked = family.parameters or found.parameters
             config = prepare(dataset, choices, asked)
             count = count_parameters(build_surrogate(config))
             assert count == pytest.approx(asked, rel=0.1)
+            check_fit(config, dataset)

@@ -52,8 +52,8 @@ mutation: $(INSTALLED)
 
 # The tables and figures of experiments/results, from nothing or from where it stopped:
 # hours. Sweeps do not ask for more than a core; `make -j2 sweeps` takes two.
-PHASES := beta-plane heat-anisotropy kdv-bathymetry body-gravity body-asymmetry \
-	plume-rotation
+PHASES := beta-plane flow-buoyancy heat-anisotropy kdv-bathymetry body-gravity \
+	body-asymmetry plume-rotation
 SWEEPS := $(PHASES) kdv-sizes heat-families
 KEPT := experiments/results
 sweeps: $(SWEEPS:%=sweep-%)

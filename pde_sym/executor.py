@@ -190,6 +190,9 @@ def _local(workers: int) -> Iterator[Executor]:
         "distributed.scheduler.worker-saturation": 1.0,
         # A worker that dies while it starts is not replaced.
         "distributed.scheduler.no-workers-timeout": f"{NO_WORKER_SECONDS} s",
+        # Dask's 64 KiB also fixes the size above which memory is mapped anew for each
+        # array, whose pages training then waits for.
+        "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
     }
     with (
         config.set(settings),

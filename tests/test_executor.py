@@ -66,6 +66,13 @@ def test_two_processes_share_the_work(two: Executor) -> None:
     assert os.getpid() not in {pid for _, pid in results.values()}
 
 
+def test_workers_allocate_as_this_process_does(two: Executor) -> None:
+    assert dict(two.map(os.getenv, ["MALLOC_TRIM_THRESHOLD_", "OMP_NUM_THREADS"])) == {
+        "MALLOC_TRIM_THRESHOLD_": os.environ.get("MALLOC_TRIM_THRESHOLD_"),
+        "OMP_NUM_THREADS": "1",
+    }
+
+
 def test_an_error_of_ours_comes_back_whole(two: Executor) -> None:
     with pytest.raises(LostTrajectoryError, match="trajectory 4: u is not") as caught:
         list(two.map(lose, [4]))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pde_sym.config import Frozen
 from pde_sym.errors import InputError, SimulationError
+from pde_sym.evaluation import finite_series
 from pde_sym.grid import PeriodicGrid, WalledGrid
 from pde_sym.metrics import vrmse
 from pde_sym.samples import Samples
@@ -52,7 +53,7 @@ def measure_errors(
     along = vrmse(predicted, states, num_axes)[:, 1:].double().mean(0)
     return Errors(
         one_step=float(torch.stack(one_step).double().mean()),
-        rollout=tuple(along.tolist()),
+        rollout=finite_series(along, "VRMSE"),
     )
 
 

@@ -21,7 +21,7 @@ from pde_sym.diagnostics import (
     invariant_scale,
     strict_floor,
 )
-from pde_sym.errors import InputError
+from pde_sym.errors import InputError, SimulationError
 from pde_sym.learning import task_of
 from pde_sym.maps import (
     BOOST,
@@ -213,14 +213,22 @@ def predict(model: Model, samples: Samples, steps: int | None = None) -> Tensor:
 
 
 def errors_of(model: Model, samples: Samples, predicted: Tensor) -> Errors:
-    """Return the errors of rollouts, as `predict` gives them, and of single steps."""
+    """Return the errors of rollouts, as `predict` gives them, and of single steps.
+
+    Raises
+    ------
+    SimulationError
+        When a rollout grows past what its errors can hold.
+    """
     axes, truth = samples.grid.num_axes, samples.states[:, : predicted.shape[1]]
     return Errors(
         times=tuple(samples.dt * frame for frame in range(predicted.shape[1])),
         one_step_vrmse=one_step_error(model, samples),
-        vrmse=_mean(vrmse(predicted, truth, axes)[:, 1:]),
-        relative_l2=_mean(relative_l2(predicted, truth, axes)[:, 1:]),
-        persistence_vrmse=_mean(vrmse(truth[:, :1], truth, axes)[:, 1:]),
+        vrmse=_mean(vrmse(predicted, truth, axes)[:, 1:], "VRMSE"),
+        relative_l2=_mean(relative_l2(predicted, truth, axes)[:, 1:], "relative L2"),
+        persistence_vrmse=_mean(
+            vrmse(truth[:, :1], truth, axes)[:, 1:], "VRMSE of the first frame"
+        ),
     )
 
 
@@ -380,7 +388,13 @@ def strict_floors(
 def drift_series(
     samples: Samples, truth: Tensor, predicted: Tensor
 ) -> tuple[InvariantSeries, ...]:
-    """Return each invariant along rollouts of solver and model."""
+    """Return each invariant along rollouts of solver and model.
+
+    Raises
+    ------
+    SimulationError
+        When a rollout grows past what an invariant of it can hold.
+    """
     system, grid = samples.dynamics, samples.grid
     full_truth, full_model = (
         system.complete(u.double().flatten(0, 1), grid).unflatten(0, u.shape[:2])
@@ -391,22 +405,37 @@ def drift_series(
         invariant_drift(system, grid, states, samples.environment, samples.dt, scale)
         for states in (full_truth, full_model)
     )
+    meanings = {i.name: i.meaning for i in system.invariants}
     return tuple(
         InvariantSeries(
-            name=invariant.name,
-            meaning=invariant.meaning,
-            truth_drift=_rms(exact[invariant.name].change),
-            model_drift=_rms(model[invariant.name].change),
-            truth_residual=_rms(exact[invariant.name].residual),
-            model_residual=_rms(model[invariant.name].residual),
+            name=name,
+            meaning=meanings[name],
+            truth_drift=_rms(exact[name].change, f"drift of {name}"),
+            model_drift=_rms(model[name].change, f"drift of {name}"),
+            truth_residual=_rms(exact[name].residual, f"residual of {name}"),
+            model_residual=_rms(model[name].residual, f"residual of {name}"),
         )
-        for invariant in system.invariants
+        for name in meanings
     )
 
 
-def _mean(errors: Tensor) -> tuple[float, ...]:
-    return tuple(errors.double().mean(0).tolist())
+def finite_series(series: Tensor, what: str) -> tuple[float, ...]:
+    """Return numbers along a rollout, one per step.
+
+    Raises
+    ------
+    SimulationError
+        When one is not finite: a state that grows has finite values for longer than
+        its square or its invariants have.
+    """
+    if not series.isfinite().all():
+        raise SimulationError(f"a rollout grew until its {what} was not finite")
+    return tuple(series.tolist())
 
 
-def _rms(values: Tensor) -> tuple[float, ...]:
-    return tuple(values.square().mean(0).sqrt().tolist())
+def _mean(errors: Tensor, what: str) -> tuple[float, ...]:
+    return finite_series(errors.double().mean(0), what)
+
+
+def _rms(values: Tensor, what: str) -> tuple[float, ...]:
+    return finite_series(values.square().mean(0).sqrt(), what)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 import pde_sym
 from data_gen.build import build
 from data_gen.recipes import resolve
-from pde_sym.errors import InputError
+from pde_sym.errors import InputError, SimulationError
 from pde_sym.nn.families import CNNConfig
 from pde_sym.seeds import Split
 from pde_sym.simulate import rollout
@@ -166,6 +166,17 @@ def test_a_simulation_is_data_too(data: Path) -> None:
     assert in_memory.vrmse == on_disk.vrmse == on_disk.persistence_vrmse
     with pytest.raises(InputError, match="expected 1 to 5"):
         pde_sym.evaluate(still, data, steps=6)
+
+
+def test_rollouts_that_grow_too_far_are_one_line(data: Path) -> None:
+    """Their states are finite throughout, their squares or invariants are not."""
+    with pytest.raises(SimulationError, match="until its VRMSE was not finite"):
+        pde_sym.evaluate(lambda u: 1e6 * u, data)
+    waves = pde_sym.KdV().simulate(2, frames=3, resolution=32)
+    with pytest.raises(SimulationError, match=r"until its drift of P. was"):
+        pde_sym.diagnose(lambda u: 1e17 * u, waves)
+    drift = pde_sym.diagnose(lambda u: 1e5 * u, waves).invariants[-1].model_drift
+    assert 1e40 < drift[-1] < float("inf")
 
 
 def test_given_fields_reach_a_model() -> None:

@@ -14,6 +14,7 @@ from experiments.coarse import coarse_errors, measure_errors, resampled
 from experiments.runs import build_surrogate
 from experiments.train import Choices, prepare, training_data
 from pde_sym import maps
+from pde_sym.errors import SimulationError
 from pde_sym.grid import PeriodicGrid
 from pde_sym.maps import Remembered, make_maps
 from pde_sym.samples import Samples
@@ -95,6 +96,12 @@ def test_no_coarse_solver_for_bodies_and_coarse_grids(tmp_path: Path) -> None:
     assert coarse_errors(Samples.read(data(tmp_path / "body", **body, dt=0.1))) is None
     small = data(tmp_path / "small", resolution=8)
     assert coarse_errors(Samples.read(small)) is None
+
+
+def test_steps_that_grow_too_far_are_one_line() -> None:
+    states = torch.ones(2, 3, 1, 8).cumsum(-1)
+    with pytest.raises(SimulationError, match="until its VRMSE was not finite"):
+        measure_errors(states, lambda u, _: 1e15 * u, 1)
 
 
 def test_what_was_met_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:

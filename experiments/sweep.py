@@ -14,6 +14,7 @@ from experiments.sweep_runs import (
     DataSpec,
     Outcome,
     RunSpec,
+    check_networks,
     make_data,
     perform,
     read_floors,
@@ -241,6 +242,7 @@ def _conduct(part: Part, workers: executor.Executor) -> None:
         for _ in workers.map(make_data, part.data()):
             advance(1)
     tuning, total = part.tuning(), _number_of_runs(part)
+    check_networks(tuning)
     with watched(part.sweep, total) as saw:
         _work(workers, tuning, saw)
         _work(workers, part.finals(), saw)

@@ -13,6 +13,7 @@ done again, one that was interrupted goes on.
 import dataclasses
 import json
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -41,6 +42,7 @@ from pde_sym.config import Frozen, canonical_json, fingerprint
 from pde_sym.errors import DataError, InputError, OutputError, SimulationError
 from pde_sym.learning import training_windows, validation_rollouts
 from pde_sym.nn import Surrogate, count_parameters
+from pde_sym.nn.families import ModelConfig
 from pde_sym.nn.families.base import MATCH_TOLERANCE
 from pde_sym.samples import Samples
 from pde_sym.seeds import Split
@@ -250,6 +252,27 @@ def read_outcome(spec: RunSpec) -> Outcome | None:
             "choose another folder"
         )
     return outcome
+
+
+def check_networks(specs: Iterable[RunSpec]) -> None:
+    """Refuse what would fail after hours: each network that no run has begun, once.
+
+    Raises
+    ------
+    InputError
+        When no width has the number of weights, or the data do not suit the network.
+    """
+    networks: dict[tuple[str, ModelConfig], RunSpec] = {}
+    for spec in specs:
+        networks.setdefault((spec.family, spec.choices.model), spec)
+    for spec in networks.values():
+        if read_outcome(spec) is None:
+            data = data_folder(spec.root, spec.strength)
+            try:
+                dataset = training_data(data, spec.choices.training)
+                prepare(dataset, spec.choices, spec.parameters)
+            except InputError as error:
+                raise InputError(f"families.{spec.family}: {error}") from error
 
 
 def perform(spec: RunSpec) -> Outcome:

@@ -132,6 +132,19 @@ def test_a_family_may_have_a_number_of_weights_of_its_own(
     assert "other settings" in capsys.readouterr().err
 
 
+def test_a_trial_without_a_width_is_refused_before_the_first_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = "{ training.penalty = 0.1 }"
+    assert RECIPE.count(last) == 1
+    deep = "{ training.penalty = 0.1, model = { depth = 8 } }"
+    recipe = write(tmp_path, RECIPE.replace(last, deep))
+    assert main(["sweep", recipe, "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "families.relaxed: no width brings ModulatedConfig" in error
+    assert not (tmp_path / "out" / "runs").exists()
+
+
 def test_the_candidate_with_the_lowest_validation_error_goes_on(done: Path) -> None:
     place = done / "out" / "runs" / "0.3" / "3" / "free"
     errors = [

@@ -137,17 +137,20 @@ def test_strengths_are_paired(tmp_path: Path) -> None:
 def test_families_of_recipes_at_hand_are_matched(
     name: str, large: bool, tmp_path: Path
 ) -> None:
-    """Every family has a width within a tenth of the parameters, at both ends, and
+    """Every trial has a width within a tenth of the parameters, at both ends, and
     takes a step on the grid."""
     found = read_sweep(name, large=large)
     for strength in (found.strengths[0], found.strengths[-1]):
         folder = tmp_path / f"{strength:g}"
         build(found.recipe(strength), dict.fromkeys(Split, 1), folder)
         for family in found.families:
-            choices = found.choices(family, 0, 0, 1)
-            dataset = training_data(folder, choices.training)
-            asked = family.parameters or found.parameters
-            config = prepare(dataset, choices, asked)
-            count = count_parameters(build_surrogate(config))
-            assert count == pytest.approx(asked, rel=0.1)
-            check_fit(config, dataset)
+            trials = [
+                found.choices(family, trial, 0, 1) for trial in range(len(family.tune))
+            ]
+            for choices in {trial.model: trial for trial in trials}.values():
+                dataset = training_data(folder, choices.training)
+                asked = family.parameters or found.parameters
+                config = prepare(dataset, choices, asked)
+                count = count_parameters(build_surrogate(config))
+                assert count == pytest.approx(asked, rel=0.1)
+                check_fit(config, dataset)

@@ -52,9 +52,11 @@ mutation: $(INSTALLED)
 
 # The tables and figures of experiments/results, from nothing or from where it stopped:
 # hours. Sweeps do not ask for more than a core; `make -j2 sweeps` takes two.
-PHASES := beta-plane flow-buoyancy heat-anisotropy kdv-bathymetry body-gravity \
-	body-asymmetry plume-rotation
-SWEEPS := $(PHASES) kdv-sizes heat-families
+PHASES := beta-plane flow-buoyancy flow-topography flow-obstacle heat-anisotropy \
+	heat-bubbles kdv-bathymetry kdv-damping body-gravity body-asymmetry plume-rotation \
+	plume-translation
+SWEEPS := $(PHASES) heat-bubbles-given kdv-kawahara body-friction flow-aligned kdv-sizes \
+	heat-families
 KEPT := experiments/results
 sweeps: $(SWEEPS:%=sweep-%)
 	$(RUN) report $(PHASES:%=results/%)

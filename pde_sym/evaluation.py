@@ -409,13 +409,13 @@ def drift_series(
     return tuple(
         InvariantSeries(
             name=name,
-            meaning=meanings[name],
+            meaning=meaning,
             truth_drift=_rms(exact[name].change, f"drift of {name}"),
             model_drift=_rms(model[name].change, f"drift of {name}"),
             truth_residual=_rms(exact[name].residual, f"residual of {name}"),
             model_residual=_rms(model[name].residual, f"residual of {name}"),
         )
-        for name in meanings
+        for name, meaning in meanings.items()
     )
 
 
